@@ -1,0 +1,485 @@
+"""Log-mel spectrograms in the BigVGAN convention, and their normalisation.
+
+One function, `num_frames`, says how many frames a signal has; everything
+else calls it.
+
+    samples  |--------- T ---------|zeros to N * hop|
+    padded   |pad| N * hop                        |pad|   by reflection
+    frames   N = ceil(T / hop), frame n starts at n * hop - pad
+
+with pad = (n_fft - hop) / 2, so that frame n is centred on the n-th hop.
+"""
+
+import math
+from dataclasses import asdict, dataclass, fields
+
+import torch
+from torch import Tensor, nn
+
+MAGNITUDE_FLOOR = 1e-9
+MEL_FLOOR = 1e-5
+
+
+class MelMismatchError(ValueError):
+    """Two parts that must share one mel front end have different ones."""
+
+
+@dataclass(frozen=True)
+class MelSettings:
+    """What defines a mel front end; it travels with the weights.
+
+    Arguments
+    ---------
+    sample_rate : int
+        In Hz.
+    n_fft : int
+        FFT size in samples.
+    hop_length : int
+        Samples per frame.
+    win_length : int
+        Length of the Hann window in samples, at most `n_fft`.
+    n_mels : int
+        Number of mel bands.
+    f_min : float
+        Lower edge of the first band in Hz.
+    f_max : float or None
+        Upper edge of the last band in Hz; None is half the sample rate.
+
+    Example
+    -------
+    >>> MelSettings(sample_rate=24000).frame_rate
+    46.875
+    """
+
+    sample_rate: int = 24000
+    n_fft: int = 2048
+    hop_length: int = 512
+    win_length: int = 2048
+    n_mels: int = 128
+    f_min: float = 0.0
+    f_max: float | None = None
+
+    def __post_init__(self):
+        if self.f_max is None:
+            object.__setattr__(self, "f_max", self.sample_rate / 2)
+        if not 0 < self.win_length <= self.n_fft:
+            raise ValueError(
+                f"win_length must be in 1..n_fft={self.n_fft}, "
+                f"found {self.win_length}"
+            )
+        if self.n_fft < self.hop_length or (self.n_fft - self.hop_length) % 2:
+            raise ValueError(
+                "n_fft - hop_length must be even and not negative, found "
+                f"n_fft={self.n_fft}, hop_length={self.hop_length}"
+            )
+        if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
+            raise ValueError(
+                "bands need 0 <= f_min < f_max <= sample_rate / 2, found "
+                f"f_min={self.f_min}, f_max={self.f_max}, "
+                f"sample_rate={self.sample_rate}"
+            )
+
+    @property
+    def frame_rate(self):
+        """Frames per second."""
+        return self.sample_rate / self.hop_length
+
+    def check_same(self, other, names=("expected", "found")):
+        """Raises `MelMismatchError`, printing both, if `other` differs.
+
+        Arguments
+        ---------
+        other : MelSettings
+            The settings to compare with.
+        names : tuple of str
+            What to call the two sides in the message.
+        """
+        if self == other:
+            return
+        different = [
+            field.name
+            for field in fields(self)
+            if getattr(self, field.name) != getattr(other, field.name)
+        ]
+        raise MelMismatchError(
+            f"mel settings differ in {', '.join(different)}:\n"
+            f"  {names[0]}: {asdict(self)}\n  {names[1]}: {asdict(other)}"
+        )
+
+
+def num_frames(num_samples, hop_length):
+    """Number of frames of a signal: N = ceil(T / hop).
+
+    Arguments
+    ---------
+    num_samples : int or torch.Tensor
+        Samples T.
+    hop_length : int
+        Samples per frame.
+
+    Returns
+    -------
+    int or torch.Tensor
+
+    Example
+    -------
+    >>> num_frames(24000, 512), num_frames(torch.tensor([512, 513]), 512)
+    (47, tensor([1, 2]))
+    """
+    return -(-num_samples // hop_length)
+
+
+def length_mask(lengths, max_length):
+    """Boolean mask from exact lengths.
+
+    Arguments
+    ---------
+    lengths : torch.Tensor
+        Integer lengths, shape [B].
+    max_length : int
+        Width N of the mask.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape [B, N], True where valid.
+
+    Example
+    -------
+    >>> length_mask(torch.tensor([1, 3]), 3).int()
+    tensor([[1, 0, 0],
+            [1, 1, 1]], dtype=torch.int32)
+    """
+    steps = torch.arange(max_length, device=lengths.device)
+    return steps[None] < lengths[:, None]
+
+
+def absolute_lengths(relative, max_length):
+    """Exact lengths from SpeechBrain's relative ones, rounded.
+
+    Arguments
+    ---------
+    relative : torch.Tensor
+        Lengths in (0, 1], shape [B].
+    max_length : int
+        The length that 1.0 stands for.
+
+    Returns
+    -------
+    torch.Tensor
+        int64, shape [B].
+
+    Example
+    -------
+    >>> absolute_lengths(torch.tensor([0.5, 1.0]), 24000)
+    tensor([12000, 24000])
+    """
+    if not bool(((relative > 0) & (relative <= 1)).all()):
+        raise ValueError(
+            "relative lengths must be in (0, 1], found "
+            f"{relative.min().item():g} to {relative.max().item():g}"
+        )
+    return (relative.double() * max_length).round().long().clamp(min=1)
+
+
+def hz_to_mel(hz):
+    """Slaney's mel scale: linear below 1 kHz, logarithmic above.
+
+    Arguments
+    ---------
+    hz : torch.Tensor
+        Frequencies in Hz.
+
+    Returns
+    -------
+    torch.Tensor
+
+    Example
+    -------
+    >>> hz_to_mel(torch.tensor([0.0, 1000.0, 6400.0]))
+    tensor([ 0., 15., 42.])
+    """
+    linear = hz * (3 / 200)
+    steps = 27 / math.log(6.4)
+    return torch.where(
+        hz < 1000, linear, 15 + steps * torch.log(hz.clamp(min=1000) / 1000)
+    )
+
+
+def mel_to_hz(mel):
+    """Inverse of `hz_to_mel`.
+
+    Arguments
+    ---------
+    mel : torch.Tensor
+        Values on Slaney's scale.
+
+    Returns
+    -------
+    torch.Tensor
+
+    Example
+    -------
+    >>> mel_to_hz(torch.tensor([15.0, 42.0]))
+    tensor([1000., 6400.])
+    """
+    steps = 27 / math.log(6.4)
+    return torch.where(
+        mel < 15,
+        mel * (200 / 3),
+        1000 * torch.exp((mel.clamp(min=15) - 15) / steps),
+    )
+
+
+def mel_filterbank(sample_rate, n_fft, n_mels, f_min=0.0, f_max=None):
+    """Triangular filters on Slaney's mel scale, each of unit area.
+
+    Arguments
+    ---------
+    sample_rate : int
+        In Hz.
+    n_fft : int
+        FFT size.
+    n_mels : int
+        Number of filters.
+    f_min : float
+        Lower edge of the first filter in Hz.
+    f_max : float or None
+        Upper edge of the last filter in Hz; None is half the sample rate.
+
+    Returns
+    -------
+    torch.Tensor
+        float32, shape [n_mels, n_fft // 2 + 1].
+
+    Example
+    -------
+    >>> mel_filterbank(24000, 2048, 128).shape
+    torch.Size([128, 1025])
+    """
+    f_max = sample_rate / 2 if f_max is None else f_max
+    edges = torch.tensor([f_min, f_max], dtype=torch.float64)
+    low, high = hz_to_mel(edges).tolist()
+    corners = mel_to_hz(
+        torch.linspace(low, high, n_mels + 2, dtype=torch.float64)
+    )
+    bins = torch.linspace(
+        0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64
+    )
+    width = corners.diff()
+    slopes = corners[:, None] - bins[None]
+    rising = -slopes[:-2] / width[:-1, None]
+    falling = slopes[2:] / width[1:, None]
+    triangles = torch.minimum(rising, falling).clamp(min=0)
+    area = 2 / (corners[2:] - corners[:-2])
+    return (triangles * area[:, None]).float()
+
+
+class LogMel(nn.Module):
+    """Natural-log mel spectrogram, as BigVGAN's weights expect it.
+
+    Magnitudes of a Hann-windowed STFT, not centred, after reflection of
+    (n_fft - hop) / 2 samples at both ends; Slaney's mel filters; natural
+    logarithm of the value clamped at 1e-5. Each item of a batch is reflected
+    at its own end, so that padding changes nothing.
+
+    The settings are part of the state dict: loading weights that were made
+    with other settings raises `MelMismatchError`.
+
+    Arguments
+    ---------
+    settings : MelSettings
+        The front end.
+
+    Example
+    -------
+    >>> features = LogMel(MelSettings())
+    >>> features(torch.randn(2, 24000)).shape
+    torch.Size([2, 47, 128])
+    """
+
+    def __init__(self, settings):
+        super().__init__()
+        self.settings = settings
+        window = torch.hann_window(settings.win_length)
+        filters = mel_filterbank(
+            settings.sample_rate,
+            settings.n_fft,
+            settings.n_mels,
+            settings.f_min,
+            settings.f_max,
+        )
+        self.register_buffer("window", window, persistent=False)
+        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer(
+            "settings_record",
+            torch.tensor(
+                [float(v) for v in asdict(settings).values()],
+                dtype=torch.float64,
+            ),
+        )
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        record = state_dict.get(prefix + "settings_record")
+        if record is not None:
+            kinds = asdict(self.settings)
+            values = zip(kinds, record.tolist(), strict=True)
+            stored = MelSettings(
+                **{k: type(kinds[k])(value) for k, value in values}
+            )
+            self.settings.check_same(stored, names=("model", "weights"))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _reflected(self, wav, num_samples):
+        """Pads each item to whole hops with zeros, then by reflection."""
+        hop = self.settings.hop_length
+        pad = (self.settings.n_fft - hop) // 2
+        frames = num_frames(wav.shape[1], hop)
+        wav = nn.functional.pad(wav, (0, frames * hop - wav.shape[1]))
+        position = torch.arange(-pad, frames * hop + pad, device=wav.device)
+        if num_samples is None:
+            last = frames * hop - 1
+            folded = _fold(position, last)
+            return wav[:, folded.clamp(max=last)]
+        last = num_frames(num_samples, hop) * hop - 1
+        folded = _fold(position[None], last[:, None])
+        # past an item's own end any sample will do: its frames are masked
+        return wav.gather(1, folded.clamp(max=frames * hop - 1))
+
+    def forward(self, wav, num_samples=None):
+        """Computes the log-mel spectrogram in float32.
+
+        Arguments
+        ---------
+        wav : torch.Tensor
+            Signals, shape [B, T], in [-1, 1]; past an item's end, zeros.
+        num_samples : torch.Tensor or None
+            Exact lengths, int64 [B]; None if all are T.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape [B, N, M] with N = ceil(T / hop). Frames past
+            ceil(num_samples / hop) mean nothing.
+        """
+        if wav.ndim != 2 or wav.shape[1] == 0:
+            raise ValueError(
+                f"expected signals of shape [B, T], found {list(wav.shape)}"
+            )
+        s = self.settings
+        with torch.autocast(wav.device.type, enabled=False):
+            spectrum = torch.stft(
+                self._reflected(wav.to(self.filters.dtype), num_samples),
+                n_fft=s.n_fft,
+                hop_length=s.hop_length,
+                win_length=s.win_length,
+                window=self.window,
+                center=False,
+                return_complex=True,
+            )
+            power = spectrum.real.square() + spectrum.imag.square()
+            magnitude = torch.sqrt(power + MAGNITUDE_FLOOR)
+            mel = self.filters @ magnitude
+            return mel.clamp(min=MEL_FLOOR).log().transpose(1, 2)
+
+
+def _fold(position, last):
+    """Reflects positions into 0..last, as often as it takes."""
+    period = (2 * last).clamp(min=1) if torch.is_tensor(last) else 2 * last
+    folded = position.remainder(period)
+    return torch.where(folded > last, period - folded, folded)
+
+
+class MelNormalizer(nn.Module):
+    """Global mean and standard deviation of log-mels, saved with the model.
+
+    Arguments
+    ---------
+    mean : float
+        Mean over all bands and frames of the training data.
+    std : float
+        Standard deviation over the same, above 0.
+
+    Example
+    -------
+    >>> normalizer = MelNormalizer(mean=-5.0, std=2.0)
+    >>> normalizer(torch.tensor([-5.0, -3.0]))
+    tensor([0., 1.])
+    """
+
+    def __init__(self, mean=0.0, std=1.0):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("std", torch.ones(()))
+        self.set_statistics(mean, std)
+
+    def set_statistics(self, mean, std):
+        """Replaces the statistics.
+
+        Arguments
+        ---------
+        mean : float
+            New mean.
+        std : float
+            New standard deviation, above 0.
+        """
+        if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
+            raise ValueError(
+                f"need a finite mean and std > 0, found {mean} and {std}"
+            )
+        self.mean.fill_(mean)
+        self.std.fill_(std)
+
+    def forward(self, mel):
+        """Log-mel to unit scale; any shape."""
+        return (mel - self.mean) / self.std
+
+    def denormalize(self, mel):
+        """Inverse of `forward`."""
+        return mel * self.std + self.mean
+
+
+class RunningStatistics:
+    """Mean and standard deviation of a stream, in float64.
+
+    Example
+    -------
+    >>> statistics = RunningStatistics()
+    >>> statistics.update(torch.tensor([1.0, 2.0]))
+    >>> statistics.update(torch.tensor([3.0]))
+    >>> statistics.mean, round(statistics.std, 4)
+    (2.0, 0.8165)
+    """
+
+    def __init__(self):
+        self.count = 0
+        self.mean = 0.0
+        self._squares = 0.0
+
+    def update(self, values):
+        """Adds values (Chan, Golub and LeVeque's pairwise update).
+
+        Arguments
+        ---------
+        values : torch.Tensor
+            Any shape; all of its elements are valid.
+        """
+        values = values.double()
+        count = values.numel()
+        if count == 0:
+            return
+        delta = values.mean().item() - self.mean
+        total = self.count + count
+        self._squares += (
+            values.var(correction=0).item() * count
+            + delta**2 * self.count * count / total
+        )
+        self.mean += delta * count / total
+        self.count = total
+
+    @property
+    def std(self):
+        """Standard deviation of all values so far."""
+        if self.count == 0:
+            raise ValueError("no values yet")
+        return math.sqrt(self._squares / self.count)

@@ -1,0 +1,282 @@
+"""Frame-rate vocoders: a trunk at the frame rate, then an inverse STFT.
+
+The trunk runs at a finer hop than the mel's; no layer works at the sample
+rate, which is what makes it fast on CPUs (Vocos, 2306.00814). A head turns
+its features into a spectrum: `FreePhaseHead` predicts magnitude and phase,
+`HarmonicNoiseHead` filters a pulse train at the predicted F0 and noise.
+
+A vocoder is `vocoder(mel [B, N, M], mask [B, N], state) -> [B, N * hop]` on
+log-mels as `LogMel` makes them, with the attributes `mel_settings` and
+`receptive_field` (mel frames on each side, or None if unbounded).
+"""
+
+import torch
+from torch import nn
+
+from speechbrain_flowmac.lobes.harmonic_source import (
+    SynthesisState,
+    harmonic_source,
+    noise_source,
+)
+from speechbrain_flowmac.lobes.spectral import FramedSTFT
+
+# of a log magnitude: e^5 is far above what full-scale signals need
+MAX_LOG_MAGNITUDE = 5.0
+
+
+class ISTFTVocoder(nn.Module):
+    """Log-mel to waveform.
+
+    Arguments
+    ---------
+    mel_settings : MelSettings
+        The front end that this vocoder is for.
+    trunk : torch.nn.Module
+        `trunk(x [B, F, D], mask [B, F]) -> [B, F, D]` with `dim` and
+        `receptive_field`, at the rate of the head's frames.
+    head : torch.nn.Module
+        `FreePhaseHead` or `HarmonicNoiseHead`.
+
+    Example
+    -------
+    >>> from speechbrain_flowmac.lobes.convnext import ConvNeXt
+    >>> from speechbrain_flowmac.lobes.features import MelSettings
+    >>> head = FreePhaseHead(16, FramedSTFT(1024, 256))
+    >>> vocoder = ISTFTVocoder(MelSettings(), ConvNeXt(16, 2), head)
+    >>> vocoder(torch.randn(2, 10, 128)).shape
+    torch.Size([2, 5120])
+    """
+
+    def __init__(self, mel_settings, trunk, head):
+        super().__init__()
+        hop = head.stft.hop_length
+        if mel_settings.hop_length % hop:
+            raise ValueError(
+                f"the mel's hop ({mel_settings.hop_length}) must be a "
+                f"multiple of the head's ({hop})"
+            )
+        self.mel_settings = mel_settings
+        self.upsample = mel_settings.hop_length // hop
+        self.embed = nn.Conv1d(mel_settings.n_mels, trunk.dim, 7, padding=3)
+        self.norm_in = nn.LayerNorm(trunk.dim)
+        self.split = nn.Linear(trunk.dim, self.upsample * trunk.dim)
+        self.trunk = trunk
+        self.norm_out = nn.LayerNorm(trunk.dim)
+        self.head = head
+
+    @property
+    def receptive_field(self):
+        """Mel frames seen on each side, or None if unbounded."""
+        if self.trunk.receptive_field is None:
+            return None
+        fine = self.trunk.receptive_field + self.stft_reach
+        features = 3 - (-fine // self.upsample)
+        return max(features, self.head.receptive_field(self.upsample))
+
+    @property
+    def stft_reach(self):
+        """Head frames that a sample depends on, on each side."""
+        return -(-self.head.stft.n_fft // self.head.stft.hop_length)
+
+    def features(self, mel, mask=None):
+        """Trunk features at the rate of the head.
+
+        Arguments
+        ---------
+        mel : torch.Tensor
+            Shape [B, N, M].
+        mask : torch.Tensor or None
+            Shape [B, N], True where valid.
+
+        Returns
+        -------
+        tuple of torch.Tensor
+            Features [B, F, D] and the mask at their rate (or None).
+        """
+        if mask is not None:
+            mel = mel * mask.unsqueeze(-1)
+        x = self.norm_in(self.embed(mel.mT).mT)
+        x = self.split(x).unflatten(-1, (self.upsample, -1)).flatten(1, 2)
+        fine = None
+        if mask is not None:
+            fine = mask.repeat_interleave(self.upsample, dim=1)
+        return self.norm_out(self.trunk(x, fine)), fine
+
+    def forward(self, mel, mask=None, state=None, f0=None):
+        """Synthesises.
+
+        Arguments
+        ---------
+        mel : torch.Tensor
+            Log-mel, shape [B, N, M].
+        mask : torch.Tensor or None
+            Shape [B, N], True where valid; samples past an item's end are 0.
+        state : SynthesisState or None
+            Where in a longer signal the mel lies; None for a whole signal
+            with seed 0.
+        f0 : torch.Tensor or None
+            In training, labels in Hz (0 where unvoiced), shape [B, F].
+
+        Returns
+        -------
+        torch.Tensor or tuple
+            Waveform [B, N * hop], float32; with `f0`, also a dict of losses
+            that the head puts on its own predictions.
+        """
+        state = SynthesisState() if state is None else state
+        features, fine = self.features(mel, mask)
+        hint, losses = self.head.predict(mel, mask, f0)
+        wav = self.head(features, hint, fine, state, self.upsample)
+        return wav if f0 is None else (wav, losses)
+
+
+class FreePhaseHead(nn.Module):
+    """Magnitude and phase of every bin, as Vocos.
+
+    Arguments
+    ---------
+    dim : int
+        Width D of the features.
+    stft : FramedSTFT
+        Size and hop of the synthesis.
+
+    Example
+    -------
+    >>> head = FreePhaseHead(8, FramedSTFT(64, 16))
+    >>> head(torch.randn(2, 5, 8)).shape
+    torch.Size([2, 80])
+    """
+
+    def __init__(self, dim, stft):
+        super().__init__()
+        self.stft = stft
+        self.project = nn.Linear(dim, 2 * stft.num_bins)
+
+    def receptive_field(self, upsample):
+        """Mel frames that the head itself sees on each side."""
+        return 0
+
+    def predict(self, mel, mask=None, f0=None):
+        """Nothing is predicted from the mel: no hint and no losses."""
+        return None, {}
+
+    def forward(self, features, hint=None, fine=None, state=None, upsample=1):
+        """Features [B, F, D] to samples [B, F * hop]."""
+        log_magnitude, phase = self.project(features).float().chunk(2, -1)
+        magnitude = log_magnitude.clamp(max=MAX_LOG_MAGNITUDE).exp()
+        return self.stft.inverse(torch.polar(magnitude, phase), fine)
+
+
+class HarmonicNoiseHead(nn.Module):
+    """Filters a pulse train and noise by predicted gains.
+
+    With S_h and S_n the spectra of the two sources,
+
+        Y = exp(a + i b) S_h + exp(c) S_n
+
+    where the features give a, b and c for every bin and frame. F0 and voicing
+    come from the mel.
+
+    Arguments
+    ---------
+    dim : int
+        Width D of the features.
+    stft : FramedSTFT
+        Size and hop of analysis and synthesis.
+    pitch : PitchPredictor
+        Predicts F0 at the rate of the features.
+    sample_rate : int
+        In Hz.
+
+    Example
+    -------
+    >>> from speechbrain_flowmac.lobes.convnext import ConvNeXt
+    >>> from speechbrain_flowmac.lobes.pitch import PitchPredictor
+    >>> pitch = PitchPredictor(20, ConvNeXt(8, 1), upsample=2)
+    >>> head = HarmonicNoiseHead(8, FramedSTFT(64, 16), pitch, 16000)
+    >>> features, mel = torch.randn(2, 10, 8), torch.randn(2, 5, 20)
+    >>> hint, _ = head.predict(mel)
+    >>> head(features, hint, None, SynthesisState(), 2).shape
+    torch.Size([2, 160])
+    """
+
+    def __init__(self, dim, stft, pitch, sample_rate):
+        super().__init__()
+        self.stft = stft
+        self.pitch = pitch
+        self.sample_rate = sample_rate
+        self.project = nn.Linear(dim, 3 * stft.num_bins)
+        # start well below full scale, at the level of quiet speech
+        nn.init.constant_(self.project.bias, -3.0)
+        bins = stft.num_bins
+        nn.init.zeros_(self.project.bias[bins : 2 * bins])
+
+    def receptive_field(self, upsample):
+        """Mel frames that the head itself sees on each side."""
+        if self.pitch.receptive_field is None:
+            return None
+        # analysis and synthesis of the source each reach half a window
+        window = -(-self.stft.n_fft // self.stft.hop_length // upsample)
+        return self.pitch.receptive_field + window + 1
+
+    def predict(self, mel, mask=None, f0=None):
+        """Pitch from the mel.
+
+        Arguments
+        ---------
+        mel : torch.Tensor
+            Log-mel, shape [B, N, M].
+        mask : torch.Tensor or None
+            Shape [B, N], True where valid.
+        f0 : torch.Tensor or None
+            Labels in Hz, 0 where unvoiced, shape [B, F].
+
+        Returns
+        -------
+        tuple
+            `Pitch` [B, F], and a dict with the pitch loss if there are
+            labels.
+        """
+        logits = self.pitch.logits(mel, mask)
+        losses = {}
+        if f0 is not None:
+            losses["pitch"] = self.pitch.loss(logits, f0)
+        return self.pitch.read(logits), losses
+
+    def forward(self, features, pitch, fine, state, upsample):
+        """Filters the sources.
+
+        Arguments
+        ---------
+        features : torch.Tensor
+            Shape [B, F, D].
+        pitch : Pitch
+            Shape [B, F].
+        fine : torch.Tensor or None
+            Shape [B, F], True where valid.
+        state : SynthesisState
+            Where the chunk lies.
+        upsample : int
+            Head frames per mel frame.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape [B, F * hop].
+        """
+        hop = self.stft.hop_length
+        pulses = harmonic_source(
+            pitch, self.sample_rate, hop, state, upsample
+        )
+        noise = noise_source(features.shape[1], hop, state, upsample)
+        noise = noise.to(pulses).expand_as(pulses)
+        if fine is not None:
+            inside = fine.repeat_interleave(hop, dim=1)
+            pulses, noise = pulses * inside, noise * inside
+        gains = self.project(features).float()
+        loud, turn, hiss = gains.chunk(3, -1)
+        loud = loud.clamp(max=MAX_LOG_MAGNITUDE).exp()
+        hiss = hiss.clamp(max=MAX_LOG_MAGNITUDE).exp()
+        spectrum = torch.polar(loud, turn) * self.stft(pulses)
+        spectrum = spectrum + hiss * self.stft(noise)
+        return self.stft.inverse(spectrum, fine)

@@ -1,0 +1,282 @@
+"""Residual vector quantization of latent frames.
+
+A thin layer over `vector_quantize_pytorch.ResidualVQ` that fixes how it is
+used here: padding is masked out of codebooks and losses, tokens of a prefix
+of the codebooks decode as they are, and an untrained quantizer never
+initialises itself on what it is asked to encode.
+
+Sources: SoundStream (2107.03312) for residual quantization, k-means start,
+revival of dead codes and quantizer dropout; Yu et al. (2110.04627) for
+factorised codes.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from vector_quantize_pytorch import ResidualVQ
+
+
+class QuantizerOutput(NamedTuple):
+    """What a training step needs of the quantizer.
+
+    Arguments
+    ---------
+    quantized : torch.Tensor
+        Shape [B, N, H]; gradients pass straight through.
+    tokens : torch.Tensor
+        int64, shape [B, N, K]; -1 where quantizer dropout left a codebook
+        out.
+    loss : torch.Tensor
+        Commitment loss, mean over valid frames and used codebooks.
+    """
+
+    quantized: Tensor
+    tokens: Tensor
+    loss: Tensor
+
+
+class QuantizerNotTrainedError(RuntimeError):
+    """The codebooks have not been initialised."""
+
+
+class ResidualQuantizer(nn.Module):
+    """Residual VQ: K codebooks of C entries, each coding what is left.
+
+    Codebooks follow an exponential moving average of the frames assigned to
+    them (summed over ranks under DDP). The process group must exist before
+    the quantizer is made for that; `synchronized` tells.
+
+    Arguments
+    ---------
+    dim : int
+        Width H of latent frames.
+    num_codebooks : int
+        K.
+    codebook_size : int
+        C.
+    codebook_dim : int or None
+        Width in which codes live (factorised codes); None for H itself.
+    decay : float
+        Of the moving average.
+    dead_code_threshold : float
+        A code whose moving count falls below this is replaced by a frame of
+        the batch.
+    kmeans_iterations : int
+        Start the codebooks from k-means of the first batch with this many
+        iterations; 0 for a random start.
+    dropout : bool
+        In training, use only a random number of codebooks per batch, so that
+        any prefix of them decodes.
+
+    Example
+    -------
+    >>> quantizer = ResidualQuantizer(8, kmeans_iterations=0).eval()
+    >>> tokens = quantizer.encode(torch.randn(2, 5, 8))
+    >>> tokens.shape, quantizer.decode(tokens[..., :3]).shape
+    (torch.Size([2, 5, 8]), torch.Size([2, 5, 8]))
+    """
+
+    def __init__(
+        self,
+        dim,
+        num_codebooks=8,
+        codebook_size=256,
+        codebook_dim=None,
+        decay=0.99,
+        dead_code_threshold=1.0,
+        kmeans_iterations=10,
+        dropout=True,
+    ):
+        super().__init__()
+        self.num_codebooks = num_codebooks
+        self.codebook_size = codebook_size
+        self.dropout = dropout
+        self.rvq = ResidualVQ(
+            dim=dim,
+            num_quantizers=num_codebooks,
+            codebook_size=codebook_size,
+            codebook_dim=codebook_dim,
+            decay=decay,
+            threshold_ema_dead_code=dead_code_threshold,
+            kmeans_init=kmeans_iterations > 0,
+            kmeans_iters=kmeans_iterations,
+            quantize_dropout=dropout,
+            commitment_weight=1.0,
+            rotation_trick=False,
+        )
+
+    @property
+    def synchronized(self):
+        """Whether codebook updates are summed over ranks."""
+        return all(layer._codebook.use_ddp for layer in self.rvq.layers)
+
+    @property
+    def vocabulary(self):
+        """Code vectors after projection, shape [K, C, H].
+
+        The sum over codebooks of the chosen vectors is `decode`'s result for
+        any prefix: the bias of the projection stands in the first codebook.
+        """
+        codes = self.rvq.codebooks
+        if not self.rvq.has_projections:
+            return codes
+        vectors = codes @ self.rvq.project_out.weight.T
+        first = vectors[:1] + self.rvq.project_out.bias
+        return torch.cat([first, vectors[1:]])
+
+    @property
+    def initialised(self):
+        """Whether every codebook has been started."""
+        layers = self.rvq.layers
+        return all(bool(layer._codebook.initted) for layer in layers)
+
+    def _check_trained(self):
+        if not self.initialised:
+            raise QuantizerNotTrainedError(
+                "the codebooks have not been initialised: train the model "
+                "or load weights before coding"
+            )
+
+    def forward(self, latents, mask=None):
+        """Quantizes in training (or validation), with losses.
+
+        Arguments
+        ---------
+        latents : torch.Tensor
+            Shape [B, N, H].
+        mask : torch.Tensor or None
+            Shape [B, N], True where valid.
+
+        Returns
+        -------
+        QuantizerOutput
+        """
+        if not self.training:
+            self._check_trained()
+        # the first batch starts every codebook, so none is left out of it
+        self.rvq.quantize_dropout = self.dropout and self.initialised
+        with torch.autocast(latents.device.type, enabled=False):
+            quantized, tokens, losses = self.rvq(latents.float(), mask=mask)
+        used = (tokens >= 0).flatten(0, 1).any(0).sum().clamp(min=1)
+        return QuantizerOutput(quantized, tokens, losses.sum() / used)
+
+    def encode(self, latents, num_codebooks=None):
+        """Tokens of latent frames.
+
+        Arguments
+        ---------
+        latents : torch.Tensor
+            Shape [B, N, H].
+        num_codebooks : int or None
+            Use the first so many codebooks; None for all.
+
+        Returns
+        -------
+        torch.Tensor
+            int64, shape [B, N, num_codebooks].
+        """
+        self._check_trained()
+        count = self.check_num_codebooks(num_codebooks)
+        with torch.autocast(latents.device.type, enabled=False):
+            tokens = self.rvq(latents.float(), freeze_codebook=True)[1]
+        return tokens[..., :count]
+
+    def decode(self, tokens):
+        """Latent frames of tokens.
+
+        Arguments
+        ---------
+        tokens : torch.Tensor
+            int64, shape [B, N, k] with k <= K, values in 0..C-1.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape [B, N, H].
+        """
+        missing = self.num_codebooks - self.check_num_codebooks(
+            tokens.shape[-1]
+        )
+        if tokens.numel():
+            low, high = int(tokens.min()), int(tokens.max())
+            if low < 0 or high >= self.codebook_size:
+                raise ValueError(
+                    f"tokens must be in 0..{self.codebook_size - 1}, found "
+                    f"{low}..{high}"
+                )
+        padded = nn.functional.pad(tokens, (0, missing), value=-1)
+        with torch.autocast(tokens.device.type, enabled=False):
+            return self.rvq.get_output_from_indices(padded)
+
+    def check_num_codebooks(self, num_codebooks):
+        """Returns the number to use, or raises ValueError.
+
+        Arguments
+        ---------
+        num_codebooks : int or None
+            1..K; None for K.
+
+        Returns
+        -------
+        int
+        """
+        if num_codebooks is None:
+            return self.num_codebooks
+        if not 1 <= num_codebooks <= self.num_codebooks:
+            raise ValueError(
+                f"num_codebooks must be in 1..{self.num_codebooks}, found "
+                f"{num_codebooks}"
+            )
+        return num_codebooks
+
+
+class CodebookUsage:
+    """Counts tokens, to tell how well the codebooks are used.
+
+    Arguments
+    ---------
+    num_codebooks : int
+        K.
+    codebook_size : int
+        C.
+
+    Example
+    -------
+    >>> usage = CodebookUsage(num_codebooks=1, codebook_size=4)
+    >>> usage.update(torch.tensor([[[0], [1], [1], [0], [3]]]),
+    ...              torch.tensor([[True, True, True, True, False]]))
+    >>> usage.used.tolist(), usage.perplexity.tolist()
+    ([0.5], [2.0])
+    """
+
+    def __init__(self, num_codebooks, codebook_size):
+        self.counts = torch.zeros(num_codebooks, codebook_size)
+
+    def update(self, tokens, mask=None):
+        """Adds the tokens of a batch; dropped ones (-1) do not count.
+
+        Arguments
+        ---------
+        tokens : torch.Tensor
+            int64, shape [B, N, K].
+        mask : torch.Tensor or None
+            Shape [B, N], True where valid.
+        """
+        if mask is not None:
+            tokens = tokens[mask]
+        columns = tokens.reshape(-1, tokens.shape[-1]).T.cpu()
+        for counts, column in zip(self.counts, columns, strict=False):
+            kept = column[column >= 0]
+            counts += torch.bincount(kept, minlength=len(counts))
+
+    @property
+    def used(self):
+        """Fraction of the entries used at least once, shape [K]."""
+        return (self.counts > 0).float().mean(1)
+
+    @property
+    def perplexity(self):
+        """exp of the entropy of the tokens, 1..C, shape [K]."""
+        total = self.counts.sum(1, keepdim=True).clamp(min=1)
+        return torch.special.entr(self.counts / total).sum(1).exp()

@@ -1,0 +1,115 @@
+"""Training of the codec up to the mel."""
+
+import speechbrain as sb
+import torch
+
+from speechbrain_flowmac.brains.base import (
+    TrainingBrain,
+    is_distributed,
+    mel_figure,
+)
+from speechbrain_flowmac.lobes.flow_matching import masked_mean
+from speechbrain_flowmac.lobes.quantizer import CodebookUsage
+
+
+class FlowMACBrain(TrainingBrain):
+    """Trains `modules["codec"]`, a `FlowMAC`.
+
+    Batches hold sig [B, T] and num_samples [B]. Validation reports, beside
+    the losses, the L1 distance of decoded mels in natural-log units (from the
+    mel decoder, and sampled with the model's own settings) and how well the
+    codebooks are used.
+    """
+
+    model_name = "codec"
+
+    def on_fit_start(self):
+        """Checks that ranks will share codebooks."""
+        super().on_fit_start()
+        if is_distributed() and not self.raw_model.quantizer.synchronized:
+            raise RuntimeError(
+                "the quantizer was made before the process group, so its "
+                "codebooks would differ between ranks: call ddp_init_group "
+                "before load_hyperpyyaml"
+            )
+
+    def compute_forward(self, batch, stage):
+        """The losses, from the trained or the averaged model."""
+        wav = batch.sig.data.to(self.device)
+        num_samples = torch.as_tensor(batch.num_samples, device=self.device)
+        model = self.modules.codec
+        if stage != sb.Stage.TRAIN:
+            model = self.averaged_model
+        return model(wav, num_samples, self.generator)
+
+    def compute_objectives(self, predictions, batch, stage):
+        """The weighted sum; on the way, notes its terms."""
+        losses = predictions
+        terms = {
+            "flow": losses.flow,
+            "prior": losses.prior,
+            "commitment": losses.commitment,
+        }
+        if stage == sb.Stage.TRAIN:
+            self.track(loss=losses.total, **terms)
+            return losses.total
+        self.usage.update(losses.tokens, losses.token_mask)
+        self.add_stats(len(batch), **terms, **self.mel_distances(batch))
+        return losses.total
+
+    def mel_distances(self, batch):
+        """L1 distances of decoded mels, natural log."""
+        model = self.averaged_model
+        wav = batch.sig.data.to(self.device)
+        num_samples = torch.as_tensor(batch.num_samples, device=self.device)
+        mel, mask, _ = model.analyse(wav, num_samples)
+        mel = model.normalizer.denormalize(mel)
+        tokens, lengths = model.encode(wav, num_samples)
+        sampled = {
+            "mel_l1_decoder": model.sampling.with_changes(n_steps=0),
+            "mel_l1_sampled": model.sampling,
+        }
+        distances = {}
+        pictures = [mel[0]]
+        for name, sampling in sampled.items():
+            decoded = model.decode(tokens, lengths, sampling)
+            decoded = decoded[:, : mel.shape[1]]
+            distances[name] = masked_mean((decoded - mel).abs(), mask)
+            pictures.append(decoded[0])
+        if self.pictures is None:
+            frames = int(mask[0].sum())
+            self.pictures = [picture[:frames] for picture in pictures]
+        return distances
+
+    def on_stage_start(self, stage, epoch=None):
+        """Starts counting tokens."""
+        super().on_stage_start(stage, epoch)
+        quantizer = self.raw_model.quantizer
+        self.usage = CodebookUsage(
+            quantizer.num_codebooks, quantizer.codebook_size
+        )
+        self.pictures = None
+
+    def stage_stats(self):
+        """Adds the use of the codebooks to the means."""
+        return {
+            **super().stage_stats(),
+            "codebook_use": self.usage.used.mean().item(),
+            "perplexity": self.usage.perplexity.mean().item(),
+        }
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        """Draws the mels of the first validation utterance."""
+        if stage == sb.Stage.VALID and self.board is not None:
+            self.board.writer.add_figure(
+                "valid/mel",
+                mel_figure(
+                    self.pictures, ["original", "mel decoder", "sampled"]
+                ),
+                self.optimizer_step,
+            )
+            for k, value in enumerate(self.usage.perplexity):
+                self.board.writer.add_scalar(
+                    f"codebooks/perplexity_{k}", value, self.optimizer_step
+                )
+        super().on_stage_end(stage, stage_loss, epoch)

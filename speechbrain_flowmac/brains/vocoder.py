@@ -1,0 +1,193 @@
+"""Training of a vocoder: plain at first, then against discriminators."""
+
+import speechbrain as sb
+import torch
+
+from speechbrain_flowmac.brains.base import TrainingBrain, mel_figure
+from speechbrain_flowmac.lobes.harmonic_source import SynthesisState
+
+
+class VocoderBrain(TrainingBrain):
+    """Trains `modules["vocoder"]` on true mels of its own front end.
+
+    Batches hold sig [B, T], num_samples [B] and, for vocoders with a pitch
+    head, f0 [B, F]. `modules["discriminator"]` joins in after
+    `adversarial_start` optimizer steps; both have their own optimizer.
+
+    hparams used besides those of `TrainingBrain`: features, mel_loss,
+    adversarial_loss, adversarial_start, mel_weight, pitch_weight,
+    adversarial_weight, feature_matching_weight, generator_opt_class,
+    discriminator_opt_class.
+    """
+
+    model_name = "vocoder"
+
+    def init_optimizers(self):
+        """One optimizer for the vocoder, one for the discriminator."""
+        super().init_optimizers()
+        classes = {
+            "vocoder": self.hparams.generator_opt_class,
+            "discriminator": self.hparams.discriminator_opt_class,
+        }
+        self.optimizers_dict = {
+            name: make(self.modules[name].parameters())
+            for name, make in classes.items()
+        }
+        if self.checkpointer is not None:
+            for name, optimizer in self.optimizers_dict.items():
+                self.checkpointer.add_recoverable(
+                    f"{name}_optimizer", optimizer
+                )
+
+    @property
+    def adversarial(self):
+        """Whether the discriminator has joined in."""
+        return self.optimizer_step >= self.hparams.adversarial_start
+
+    def compute_forward(self, batch, stage):
+        """Synthesises from the mels of the true waveform.
+
+        Returns
+        -------
+        tuple
+            Waveform [B, T] and what the vocoder says of itself (a dict of
+            auxiliary losses).
+        """
+        wav = batch.sig.data.to(self.device)
+        # zeros after a short utterance are silence, and silence is audio
+        mel = self.hparams.features.to(self.device)(wav)
+        training = stage == sb.Stage.TRAIN
+        model = self.modules.vocoder if training else self.averaged_model
+        f0 = batch.f0.data.to(self.device) if hasattr(batch, "f0") else None
+        state = SynthesisState(
+            seed=self.generator.initial_seed(),
+            phase=torch.rand(
+                len(wav), generator=self.generator, device=self.device
+            ).double(),
+        )
+        fake = model(mel, state=state, f0=f0)
+        fake, auxiliary = (fake, {}) if f0 is None else fake
+        return fake[:, : wav.shape[1]], auxiliary
+
+    def compute_objectives(self, predictions, batch, stage):
+        """The plain losses."""
+        fake, auxiliary = predictions
+        wav = batch.sig.data.to(self.device)
+        mel_loss = self.hparams.mel_loss.to(self.device)(fake, wav)
+        terms = {"mel": mel_loss, **auxiliary}
+        loss = self.hparams.mel_weight * mel_loss
+        for value in auxiliary.values():
+            loss = loss + self.hparams.pitch_weight * value
+        if stage == sb.Stage.TRAIN:
+            self.track(**terms)
+        else:
+            self.add_stats(len(batch), **terms)
+            if self.example is None:
+                samples = int(batch.num_samples[0])
+                self.example = (wav[0, :samples], fake[0, :samples])
+        return loss
+
+    def fit_batch(self, batch):
+        """One batch for the discriminator (if it is on) and the vocoder."""
+        should_step = self.step % self.grad_accumulation_factor == 0
+        self.on_fit_batch_start(batch, should_step)
+        with self.training_ctx:
+            outputs = self.compute_forward(batch, sb.Stage.TRAIN)
+        wav = batch.sig.data.to(self.device)
+        if self.adversarial:
+            with self.no_sync(not should_step):
+                self._backward(self._discriminate(wav, outputs[0].detach()))
+        with self.no_sync(not should_step):
+            loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
+            if self.adversarial:
+                loss = loss + self._fool(wav, outputs[0])
+            self._backward(loss)
+        if should_step:
+            self._step()
+        self.on_fit_batch_end(batch, outputs, loss, should_step)
+        return loss.detach().cpu()
+
+    def _backward(self, loss):
+        scaled = self.scaler.scale(loss / self.grad_accumulation_factor)
+        self.check_loss_isfinite(scaled)
+        scaled.backward()
+
+    def _scores(self, real, fake):
+        """Scores and features of real and fake audio, in one pass."""
+        both = torch.cat([real, fake])
+        with self.training_ctx:
+            scores, features = self.modules.discriminator(both)
+        half = len(real)
+        return (
+            [score[:half].float() for score in scores],
+            [score[half:].float() for score in scores],
+            [[f[:half].float() for f in layers] for layers in features],
+            [[f[half:].float() for f in layers] for layers in features],
+        )
+
+    def _discriminate(self, real, fake):
+        scores_real, scores_fake, _, _ = self._scores(real, fake)
+        loss = self.hparams.adversarial_loss.discriminator_loss(
+            scores_real, scores_fake
+        )
+        self.track(discriminator=loss)
+        return loss
+
+    def _fool(self, real, fake):
+        discriminator = self.modules.discriminator
+        discriminator.requires_grad_(False)
+        _, scores, features_real, features_fake = self._scores(real, fake)
+        discriminator.requires_grad_(True)
+        terms = self.hparams.adversarial_loss.generator_terms(
+            scores, features_fake, features_real
+        )
+        self.track(**terms)
+        return (
+            self.hparams.adversarial_weight * terms["adversarial"]
+            + self.hparams.feature_matching_weight * terms["feature_matching"]
+        )
+
+    def freeze_optimizers(self, optimizers):
+        """Leaves the discriminator's out while it is off."""
+        if self.adversarial:
+            return optimizers
+        return {"vocoder": optimizers["vocoder"]}
+
+    def _step(self):
+        """Clips each optimizer's gradients on their own, then steps."""
+        optimizers = self.freeze_optimizers(self.optimizers_dict)
+        finite = True
+        for name, optimizer in optimizers.items():
+            self.scaler.unscale_(optimizer)
+            norm = torch.nn.utils.clip_grad_norm_(
+                self.modules[name].parameters(), self.max_grad_norm
+            )
+            self.track(**{f"{name}_gradient": norm})
+            finite = finite and bool(torch.isfinite(norm))
+        # a non-finite gradient would spoil the weights for good
+        if finite or self.scaler.is_enabled():
+            for optimizer in optimizers.values():
+                self.scaler.step(optimizer)
+            self.scaler.update()
+        for optimizer in optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        self.optimizer_step += 1
+
+    def on_stage_start(self, stage, epoch=None):
+        """Forgets the last example."""
+        super().on_stage_start(stage, epoch)
+        self.example = None
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        """Puts the first validation utterance on the board."""
+        if stage == sb.Stage.VALID and self.board is not None:
+            real, fake = (x.float().cpu() for x in self.example)
+            rate = self.hparams.features.settings.sample_rate
+            writer = self.board.writer
+            step = self.optimizer_step
+            writer.add_audio("valid/original", real, step, rate)
+            writer.add_audio("valid/vocoded", fake.clamp(-1, 1), step, rate)
+            mels = self.hparams.features(torch.stack([real, fake]))
+            figure = mel_figure(list(mels), ["original", "vocoded"])
+            writer.add_figure("valid/mel", figure, step)
+        super().on_stage_end(stage, stage_loss, epoch)

@@ -1,0 +1,388 @@
+"""The composed codec: waveform -> tokens -> log-mel.
+
+`FlowMAC` composes lobes that are given to it and builds none. The vocoder
+that turns its mels into sound is a separate model, trained on its own, and
+joined to it in `speechbrain_flowmac.inference`.
+
+    wav -> LogMel -> normalise -> MelEncoder -> ResidualQuantizer -> tokens
+    tokens -> code vectors -> MelDecoder -> mu -> FlowMatching -> log-mel
+
+Source: Pia et al., "FlowMAC: Conditional Flow Matching for Audio Coding at
+Low Bit Rates", arXiv 2409.17635.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from speechbrain_flowmac.lobes.features import length_mask, num_frames
+from speechbrain_flowmac.lobes.flow_matching import masked_mean
+from speechbrain_flowmac.lobes.noise import seeded_noise
+from speechbrain_flowmac.lobes.quantizer import QuantizerOutput
+from speechbrain_flowmac.lobes.solvers import Euler, Uniform, get_solver
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a mel is sampled from the flow.
+
+    Arguments
+    ---------
+    n_steps : int
+        Steps of the solver; 0 gives the mel decoder's own mel.
+    solver : Solver
+        From `lobes.solvers`.
+    schedule : callable
+        From `lobes.solvers`: where the steps lie.
+    temperature : float
+        Standard deviation of the noise that sampling starts from.
+    guidance : float
+        Scale of classifier-free guidance; 0 for none.
+    rescale : float
+        Rescaling of the guided field, 0..1.
+
+    Example
+    -------
+    >>> Sampling(n_steps=4).with_changes(solver="midpoint", n_steps=None)
+    Sampling(n_steps=4, solver=Midpoint(), schedule=Uniform(), \
+temperature=1.0, guidance=0.0, rescale=0.0)
+    """
+
+    n_steps: int = 32
+    solver: Any = field(default_factory=Euler)
+    schedule: Any = field(default_factory=Uniform)
+    temperature: float = 1.0
+    guidance: float = 0.0
+    rescale: float = 0.0
+
+    def __post_init__(self):
+        if self.n_steps < 0:
+            raise ValueError(f"n_steps must be 0 or more, found {self.n_steps}")
+        if self.temperature < 0:
+            raise ValueError(
+                f"temperature must be 0 or more, found {self.temperature}"
+            )
+
+    def with_changes(self, **changes):
+        """A copy with those changes that are not None.
+
+        Arguments
+        ---------
+        **changes
+            Fields by name; the solver also by its name.
+
+        Returns
+        -------
+        Sampling
+        """
+        changes = {k: v for k, v in changes.items() if v is not None}
+        if "solver" in changes:
+            changes["solver"] = get_solver(changes["solver"])
+        return replace(self, **changes)
+
+    @property
+    def evaluations(self):
+        """How often a decode calls the vector field."""
+        return self.n_steps * self.solver.evaluations_per_step
+
+
+class CodecLosses(NamedTuple):
+    """Terms of the training loss of a batch, and the tokens behind them.
+
+    Arguments
+    ---------
+    total : torch.Tensor
+        The weighted sum.
+    flow : torch.Tensor
+        L_CFM.
+    prior : torch.Tensor
+        MSE + MAE of the decoded mel, normalised units.
+    commitment : torch.Tensor
+        L_VQ.
+    tokens : torch.Tensor
+        int64, shape [B, N, K]; -1 where a codebook was left out.
+    token_mask : torch.Tensor
+        Shape [B, N], True where valid.
+    """
+
+    total: Tensor
+    flow: Tensor
+    prior: Tensor
+    commitment: Tensor
+    tokens: Tensor
+    token_mask: Tensor
+
+
+class FlowMAC(nn.Module):
+    """The codec up to the log-mel.
+
+    Arguments
+    ---------
+    features : LogMel
+        Front end.
+    normalizer : MelNormalizer
+        Global mean and standard deviation.
+    encoder : MelEncoder
+        Normalised mel to latents.
+    quantizer : ResidualQuantizer
+        Latents to tokens and back.
+    decoder : MelDecoder
+        Latents to mu, the decoded mel.
+    flow : FlowMatching
+        From noise to a mel, given mu.
+    flow_weight : float
+        Weight of L_CFM in the training loss.
+    prior_weight : float
+        Weight of MSE + MAE of the decoded mel.
+    commitment_weight : float
+        Weight of L_VQ.
+    sampling : Sampling or None
+        Defaults of `decode`.
+
+    Example
+    -------
+    >>> from speechbrain_flowmac.lobes import (
+    ...     convnext, encoder, features, flow_matching, quantizer, vector_field
+    ... )
+    >>> settings = features.MelSettings()
+    >>> codec = FlowMAC(
+    ...     features=features.LogMel(settings),
+    ...     normalizer=features.MelNormalizer(),
+    ...     encoder=encoder.MelEncoder(128, convnext.ConvNeXt(8, 1), 4),
+    ...     quantizer=quantizer.ResidualQuantizer(4, kmeans_iterations=0),
+    ...     decoder=encoder.MelDecoder(4, convnext.ConvNeXt(8, 1), 128),
+    ...     flow=flow_matching.FlowMatching(
+    ...         vector_field.ConvNeXtField(
+    ...             128, convnext.ConvNeXt(8, 1, condition_dim=8)
+    ...         )
+    ...     ),
+    ... ).eval()
+    >>> tokens, lengths = codec.encode(torch.randn(1, 24000))
+    >>> tokens.shape, lengths.tolist()
+    (torch.Size([1, 47, 8]), [47])
+    >>> codec.decode(tokens).shape
+    torch.Size([1, 47, 128])
+    """
+
+    def __init__(
+        self,
+        features,
+        normalizer,
+        encoder,
+        quantizer,
+        decoder,
+        flow,
+        flow_weight=1.0,
+        prior_weight=0.01,
+        commitment_weight=0.25,
+        sampling=None,
+    ):
+        super().__init__()
+        self.features = features
+        self.normalizer = normalizer
+        self.encoder = encoder
+        self.quantizer = quantizer
+        self.decoder = decoder
+        self.flow = flow
+        self.flow_weight = flow_weight
+        self.prior_weight = prior_weight
+        self.commitment_weight = commitment_weight
+        self.sampling = Sampling() if sampling is None else sampling
+
+    @property
+    def mel_settings(self):
+        """Front end of the mels that `decode` returns."""
+        return self.features.settings
+
+    @property
+    def hop_length(self):
+        """Samples per token frame."""
+        return self.mel_settings.hop_length * self.encoder.stride
+
+    @property
+    def frame_rate(self):
+        """Token frames per second."""
+        return self.mel_settings.sample_rate / self.hop_length
+
+    @property
+    def encoder_receptive_field(self):
+        """Token frames on each side that a token depends on, or None."""
+        reach = self.encoder.receptive_field
+        if reach is None:
+            return None
+        return reach - (-self.mel_settings.n_fft // self.hop_length)
+
+    def decoder_receptive_field(self, sampling):
+        """Token frames on each side that a decoded frame depends on, or None.
+
+        Arguments
+        ---------
+        sampling : Sampling
+            More evaluations of the field reach further.
+
+        Returns
+        -------
+        int or None
+        """
+        reach = self.decoder.receptive_field
+        field_reach = self.flow.field.receptive_field
+        if reach is None or (sampling.evaluations and field_reach is None):
+            return None
+        if sampling.evaluations:
+            mel_frames = field_reach * sampling.evaluations
+            reach += num_frames(mel_frames, self.encoder.stride)
+        return reach
+
+    def analyse(self, wav, num_samples=None):
+        """Normalised mel, its mask and the mask of token frames.
+
+        Arguments
+        ---------
+        wav : torch.Tensor
+            Shape [B, T].
+        num_samples : torch.Tensor or None
+            Exact lengths, int64 [B]; None if all are T.
+
+        Returns
+        -------
+        tuple
+            Mel [B, N_mel, M], mel mask [B, N_mel], token mask [B, N].
+        """
+        if num_samples is None:
+            num_samples = torch.full(
+                (len(wav),), wav.shape[1], device=wav.device
+            )
+        mel = self.normalizer(self.features(wav, num_samples))
+        frames = num_frames(num_samples, self.mel_settings.hop_length)
+        tokens = num_frames(num_samples, self.hop_length)
+        mel_mask = length_mask(frames, mel.shape[1])
+        longest = num_frames(wav.shape[1], self.hop_length)
+        return mel, mel_mask, length_mask(tokens, longest)
+
+    def reconstruct(self, mel, mel_mask, token_mask):
+        """The decoded mel with the quantizer's output, in training.
+
+        Arguments
+        ---------
+        mel : torch.Tensor
+            Normalised, shape [B, N_mel, M].
+        mel_mask : torch.Tensor
+            Shape [B, N_mel], True where valid.
+        token_mask : torch.Tensor
+            Shape [B, N], True where valid.
+
+        Returns
+        -------
+        tuple
+            mu [B, N_mel, M] and `QuantizerOutput`.
+        """
+        latents = self.encoder(mel, mel_mask)
+        coded = QuantizerOutput(*self.quantizer(latents, token_mask))
+        mu = self.decoder(coded.quantized, token_mask)
+        return mu[:, : mel.shape[1]].float(), coded
+
+    def forward(self, wav, num_samples, generator):
+        """The losses of a batch: paper, equation 3.
+
+        Arguments
+        ---------
+        wav : torch.Tensor
+            Shape [B, T], zeros past an item's end.
+        num_samples : torch.Tensor
+            Exact lengths, int64 [B].
+        generator : torch.Generator
+            Source of noise and times; one per rank.
+
+        Returns
+        -------
+        CodecLosses
+        """
+        mel, mel_mask, token_mask = self.analyse(wav, num_samples)
+        mu, coded = self.reconstruct(mel, mel_mask, token_mask)
+        error = mu - mel
+        prior = masked_mean(error.square() + error.abs(), mel_mask)
+        flow = self.flow(mel, mu, mel_mask, generator)
+        total = (
+            self.flow_weight * flow
+            + self.prior_weight * prior
+            + self.commitment_weight * coded.loss
+        )
+        return CodecLosses(
+            total, flow, prior, coded.loss, coded.tokens, token_mask
+        )
+
+    @torch.no_grad()
+    def encode(self, wav, num_samples=None, num_codebooks=None):
+        """Waveform to tokens.
+
+        Arguments
+        ---------
+        wav : torch.Tensor
+            Shape [B, T], zeros past an item's end.
+        num_samples : torch.Tensor or None
+            Exact lengths, int64 [B]; None if all are T.
+        num_codebooks : int or None
+            Keep the first so many; None for all.
+
+        Returns
+        -------
+        tuple of torch.Tensor
+            Tokens, int64 [B, N, num_codebooks], 0 past an item's end, and
+            exact numbers of frames, int64 [B].
+        """
+        mel, mel_mask, token_mask = self.analyse(wav, num_samples)
+        latents = self.encoder(mel, mel_mask)
+        tokens = self.quantizer.encode(latents, num_codebooks)
+        tokens = tokens.masked_fill(~token_mask.unsqueeze(-1), 0)
+        return tokens, token_mask.sum(1)
+
+    @torch.no_grad()
+    def decode(self, tokens, lengths=None, sampling=None, seed=0, start=0):
+        """Tokens to log-mel.
+
+        Arguments
+        ---------
+        tokens : torch.Tensor
+            int64, shape [B, N, k], any k up to K.
+        lengths : torch.Tensor or None
+            Exact numbers of frames, int64 [B]; None if all are N.
+        sampling : Sampling or None
+            None for the defaults of this model.
+        seed : int
+            Of the noise, the same for every item.
+        start : int
+            Absolute index of the first token frame, where the tokens are a
+            part of a longer signal.
+
+        Returns
+        -------
+        torch.Tensor
+            Log-mel, shape [B, N * stride, M]; frames past an item's end mean
+            nothing.
+        """
+        sampling = self.sampling if sampling is None else sampling
+        stride = self.encoder.stride
+        mask = mel_mask = None
+        if lengths is not None:
+            mask = length_mask(lengths, tokens.shape[1])
+            mel_mask = mask.repeat_interleave(stride, dim=1)
+        mu = self.decoder(self.quantizer.decode(tokens), mask).float()
+        if sampling.n_steps == 0:
+            return self.normalizer.denormalize(mu)
+        noise = seeded_noise(
+            seed, 0, start * stride, mu.shape[1], mu.shape[2]
+        )
+        noise = (sampling.temperature * noise).to(mu).expand_as(mu)
+        grid = sampling.schedule(sampling.n_steps, device=mu.device)
+        mel = self.flow.sample(
+            noise,
+            mu,
+            mel_mask,
+            sampling.solver,
+            grid,
+            sampling.guidance,
+            sampling.rescale,
+        ).x
+        return self.normalizer.denormalize(mel)

@@ -1,0 +1,262 @@
+"""Waveform discriminators."""
+
+import math
+
+import pytest
+import torch
+from torch.nn.functional import conv1d
+
+from speechbrain_flowmac.lobes.discriminators import (
+    MultiDiscriminator,
+    MultiPeriodDiscriminator,
+    MultiResolutionDiscriminator,
+    PeriodDiscriminator,
+    SpectrogramDiscriminator,
+)
+
+MAKERS = {
+    "period": lambda: PeriodDiscriminator(3, channels=(4, 6, 8)),
+    "spectrogram": lambda: SpectrogramDiscriminator(64, 16, 48, channels=4),
+    "periods": lambda: MultiPeriodDiscriminator((2, 5), channels=(4, 6)),
+    "resolutions": lambda: MultiResolutionDiscriminator(
+        ((64, 16, 48), (128, 30, 100)), channels=4
+    ),
+    "nested": lambda: MultiDiscriminator(
+        [
+            MultiPeriodDiscriminator((2, 3), channels=(4, 6)),
+            SpectrogramDiscriminator(64, 16, 48, channels=4),
+        ]
+    ),
+}
+N_SCORES = {
+    "period": 1,
+    "spectrogram": 1,
+    "periods": 2,
+    "resolutions": 2,
+    "nested": 3,
+}
+
+
+@pytest.fixture(params=MAKERS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def discriminator(name):
+    torch.manual_seed(0)
+    return MAKERS[name]()
+
+
+def noise(seed, *shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def flat(scores, features):
+    return [*scores, *(feat for inner in features for feat in inner)]
+
+
+@pytest.mark.parametrize("n_samples", [128, 401])
+def test_format_of_the_output(name, discriminator, n_samples):
+    scores, features = discriminator(noise(0, 2, n_samples))
+    assert isinstance(scores, list) and isinstance(features, list)
+    assert len(scores) == len(features) == N_SCORES[name]
+    for score, inner in zip(scores, features, strict=True):
+        assert score.dim() == 2 and score.shape[0] == 2
+        assert isinstance(inner, list)
+        assert all(f.dim() == 4 and f.shape[0] == 2 for f in inner)
+        assert torch.equal(inner[-1].flatten(1), score)
+
+
+def test_every_parameter_and_the_waveform_get_gradients(discriminator):
+    wav = noise(0, 2, 400).requires_grad_()
+    scores, _ = discriminator(wav)
+    sum((score - 1).square().mean() for score in scores).backward()
+    assert wav.grad.abs().sum() > 0
+    for key, parameter in discriminator.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.abs().sum() > 0, key
+
+
+def test_silence_gives_finite_values_and_gradients(discriminator):
+    wav = torch.zeros(1, 400, requires_grad=True)
+    scores, features = discriminator(wav)
+    outputs = flat(scores, features)
+    assert all(output.isfinite().all() for output in outputs)
+    sum((output - 1).square().mean() for output in outputs).backward()
+    assert wav.grad.isfinite().all()
+    grads = [parameter.grad for parameter in discriminator.parameters()]
+    assert all(grad.isfinite().all() for grad in grads)
+
+
+def test_items_of_a_batch_do_not_see_each_other(discriminator):
+    wav = noise(0, 3, 400)
+    batch = flat(*discriminator(wav))
+    for i in range(3):
+        single = flat(*discriminator(wav[i : i + 1]))
+        for whole, part in zip(batch, single, strict=True):
+            torch.testing.assert_close(whole[i : i + 1], part)
+
+
+def test_combination_is_concatenation():
+    torch.manual_seed(0)
+    parts = [MAKERS["periods"](), MAKERS["spectrogram"]()]
+    wav = noise(0, 2, 400)
+    scores, features = MultiDiscriminator(parts)(wav)
+    expected = [part(wav) for part in parts]
+    separate = flat(
+        expected[0][0] + expected[1][0], expected[0][1] + expected[1][1]
+    )
+    for found, wanted in zip(flat(scores, features), separate, strict=True):
+        assert torch.equal(found, wanted)
+
+
+def test_widths_are_honoured():
+    wav = noise(0, 1, 400)
+    _, [features] = PeriodDiscriminator(2, channels=(3, 5, 7))(wav)
+    assert [feat.shape[1] for feat in features] == [3, 5, 7, 1]
+    _, [features] = SpectrogramDiscriminator(64, 16, 48, channels=6)(wav)
+    assert [feat.shape[1] for feat in features] == [6] * 5 + [1]
+
+
+def test_size_grows_with_the_square_of_the_width():
+    def sizes(make):
+        return [count(make(width)) for width in (16, 32)]
+
+    for make in (
+        lambda w: MultiPeriodDiscriminator((2, 3), channels=(w, 2 * w, 4 * w)),
+        lambda w: MultiResolutionDiscriminator(channels=w),
+    ):
+        narrow, wide = sizes(make)
+        assert 3.5 < wide / narrow < 4.0
+
+
+@pytest.mark.parametrize("period", [1, 2, 3, 7])
+@pytest.mark.parametrize("n_samples", [42, 43, 47])
+def test_folding_keeps_every_sample_in_order(period, n_samples):
+    wav = noise(0, 2, n_samples)
+    image = PeriodDiscriminator(period, channels=(2,)).image(wav)
+    n_rows = math.ceil(n_samples / period)
+    assert image.shape == (2, 1, n_rows, period)
+    assert torch.equal(image.flatten(1)[:, :n_samples], wav)
+
+
+def test_columns_of_a_periodic_signal_are_constant():
+    period = 5
+    wav = noise(0, 1, period).repeat(1, 12)
+    discriminator = PeriodDiscriminator(period, channels=(4,))
+    image = discriminator.image(wav)
+    assert torch.equal(image, image[:, :, :1].expand_as(image))
+
+
+def test_each_column_is_judged_alone():
+    period, phase = 5, 2
+    torch.manual_seed(0)
+    discriminator = PeriodDiscriminator(period, channels=(4, 8))
+    wav = noise(0, 1, 60)
+    other = wav.clone()
+    other[:, phase::period] += 1.0
+    _, [before] = discriminator(wav)
+    _, [after] = discriminator(other)
+    for first, second in zip(before, after, strict=True):
+        changed = (first != second).flatten(0, 2).any(dim=0)
+        assert changed.tolist() == [i == phase for i in range(period)]
+
+
+def test_columns_are_convolved_like_every_pth_sample():
+    """The 2-D stack equals 1-D convolutions of the decimated waveform."""
+    period = 3
+    torch.manual_seed(0)
+    discriminator = PeriodDiscriminator(period, channels=(4, 6, 8))
+    wav = noise(0, 2, 120)
+    [score], _ = discriminator(wav)
+    columns = score.view(2, -1, period)
+    for phase in range(period):
+        x = wav[:, None, phase::period]
+        for layer, stride in zip(
+            discriminator.convolutions, (3, 3, 1), strict=True
+        ):
+            weight = layer.weight.squeeze(3)
+            x = conv1d(x, weight, layer.bias, stride, padding=2)
+            x = torch.where(x > 0, x, 0.1 * x)
+        output = discriminator.output
+        x = conv1d(x, output.weight.squeeze(3), output.bias, padding=1)
+        torch.testing.assert_close(columns[:, :, phase], x[:, 0])
+
+
+def test_spectrogram_has_a_frame_per_hop_and_the_right_peak():
+    discriminator = SpectrogramDiscriminator(64, 16, 64, channels=2)
+    time = torch.arange(640)
+    wav = torch.sin(2 * math.pi * 10 / 64 * time).unsqueeze(0)
+    image = discriminator.image(wav)
+    assert image.shape == (1, 1, 33, 40)
+    assert (image[0, 0, :, 2:-2].argmax(dim=0) == 10).all()
+    torch.testing.assert_close(discriminator.image(3 * wav), 3 * image)
+
+
+def test_spectrogram_is_float32_under_autocast():
+    discriminator = SpectrogramDiscriminator(64, 16, 48, channels=4)
+    wav = noise(0, 1, 400)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        image = discriminator.image(wav)
+        [score], _ = discriminator(wav)
+    assert torch.equal(image, discriminator.image(wav))
+    assert score.isfinite().all()
+
+
+def test_a_discriminator_learns_to_tell_two_kinds_apart():
+    torch.manual_seed(0)
+    discriminator = MAKERS["nested"]()
+    optimizer = torch.optim.Adam(discriminator.parameters(), lr=1e-2)
+    real = torch.sin(0.3 * torch.arange(256)).repeat(4, 1)
+    fake = noise(0, 4, 256)
+    losses = []
+    for _ in range(30):
+        loss = sum(
+            (r - 1).square().mean() + f.square().mean()
+            for r, f in zip(
+                discriminator(real)[0], discriminator(fake)[0], strict=True
+            )
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.3 * losses[0]
+
+
+def test_shortest_signals_work_and_shorter_are_refused():
+    period = PeriodDiscriminator(11, channels=(2, 2))
+    assert period(noise(0, 1, 11))[0][0].isfinite().all()
+    with pytest.raises(ValueError, match="at least 11 samples, found 10"):
+        period(noise(0, 1, 10))
+    for settings, shortest in (((64, 16, 48), 25), ((64, 60, 64), 60)):
+        spectrogram = SpectrogramDiscriminator(*settings, channels=2)
+        assert spectrogram(noise(0, 1, shortest))[0][0].isfinite().all()
+        with pytest.raises(ValueError, match=f"at least {shortest} samples"):
+            spectrogram(noise(0, 1, shortest - 1))
+
+
+def test_channel_dimension_is_refused(discriminator):
+    with pytest.raises(ValueError, match=r"\[B, T\]"):
+        discriminator(torch.zeros(2, 1, 400))
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: PeriodDiscriminator(0), "period"),
+        (lambda: PeriodDiscriminator(2, ()), "at least one width"),
+        (lambda: PeriodDiscriminator(2, (4,), kernel_size=4), "odd"),
+        (lambda: SpectrogramDiscriminator(64, 64, 64), "hop_length"),
+        (lambda: SpectrogramDiscriminator(64, 16, 65), "win_length"),
+        (lambda: MultiDiscriminator([]), "at least one"),
+    ],
+)
+def test_bad_settings_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
