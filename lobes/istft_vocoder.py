@@ -6,8 +6,10 @@ its features into a spectrum: `FreePhaseHead` predicts magnitude and phase,
 `HarmonicNoiseHead` filters a pulse train at the predicted F0 and noise.
 
 A vocoder is `vocoder(mel [B, N, M], mask [B, N], state) -> [B, N * hop]` on
-log-mels as `LogMel` makes them, with the attributes `mel_settings` and
-`receptive_field` (mel frames on each side, or None if unbounded).
+log-mels as `LogMel` makes them, with the attributes `mel_settings`,
+`receptive_field` (mel frames on each side, or None if unbounded) and
+`source_reach` (mel frames on each side that a sample needs of a phase that
+is carried along; 0 if there is none).
 """
 
 import torch
@@ -72,6 +74,11 @@ class ISTFTVocoder(nn.Module):
         fine = self.trunk.receptive_field + self.stft_reach
         features = 3 - (-fine // self.upsample)
         return max(features, self.head.receptive_field(self.upsample))
+
+    @property
+    def source_reach(self):
+        """Mel frames of the source that a sample needs on each side."""
+        return self.head.source_reach(self.upsample)
 
     @property
     def stft_reach(self):
@@ -156,6 +163,10 @@ class FreePhaseHead(nn.Module):
         """Mel frames that the head itself sees on each side."""
         return 0
 
+    def source_reach(self, upsample):
+        """There is no source."""
+        return 0
+
     def predict(self, mel, mask=None, f0=None):
         """Nothing is predicted from the mel: no hint and no losses."""
         return None, {}
@@ -215,9 +226,14 @@ class HarmonicNoiseHead(nn.Module):
         """Mel frames that the head itself sees on each side."""
         if self.pitch.receptive_field is None:
             return None
-        # analysis and synthesis of the source each reach half a window
+        return self.pitch.receptive_field + self.source_reach(upsample)
+
+    def source_reach(self, upsample):
+        """Mel frames of the source that a sample needs on each side."""
+        # analysis and synthesis each reach half a window; one frame more for
+        # interpolation between pitch frames
         window = -(-self.stft.n_fft // self.stft.hop_length // upsample)
-        return self.pitch.receptive_field + window + 1
+        return window + 1
 
     def predict(self, mel, mask=None, f0=None):
         """Pitch from the mel.

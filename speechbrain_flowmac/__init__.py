@@ -1,7 +1,10 @@
-"""FlowMAC, a neural audio codec built on conditional flow matching.
+"""FlowMAC, a neural audio codec, as a SpeechBrain plugin.
 
-A plugin of SpeechBrain: lobes, Brains, recipes, a pretrained interface and
-discrete tokens.
+>>> from speechbrain_flowmac import FlowMACCodec
+>>> codec = FlowMACCodec.from_hparams(source="flowmac-24khz-3kbps")
 """
 
+from speechbrain_flowmac.inference import FlowMACCodec
+
+__all__ = ["FlowMACCodec"]
 __version__ = "0.1.0"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import soxr
 import speechbrain as sb
 import torch
 from tqdm import tqdm
@@ -18,36 +19,6 @@ from tqdm import tqdm
 from speechbrain_flowmac.lobes.features import RunningStatistics, num_frames
 
 logger = logging.getLogger(__name__)
-
-
-def resample(signal, source_rate, target_rate):
-    """Changes the sample rate; the same tensor if both are equal.
-
-    Arguments
-    ---------
-    signal : torch.Tensor
-        Shape [..., T].
-    source_rate : int
-        In Hz.
-    target_rate : int
-        In Hz.
-
-    Returns
-    -------
-    torch.Tensor
-        Shape [..., ceil(T * target / source)].
-
-    Example
-    -------
-    >>> resample(torch.zeros(1, 160), 16000, 24000).shape
-    torch.Size([1, 240])
-    """
-    if source_rate == target_rate:
-        return signal
-    # imported late: it costs a second, and most data needs none of it
-    from torchaudio.functional import resample as convert
-
-    return convert(signal, source_rate, target_rate)
 
 
 def read_crop(path, num_samples, sample_rate, position=None):
@@ -77,8 +48,10 @@ def read_crop(path, num_samples, sample_rate, position=None):
             file.seek(int((position or 0.0) * room))
         data = file.read(wanted, dtype="float32", always_2d=True)
         rate = file.samplerate
-    signal = torch.from_numpy(data.mean(1))
-    return resample(signal, rate, sample_rate)[:num_samples]
+    mono = data.mean(1)
+    if rate != sample_rate:
+        mono = soxr.resample(mono, rate, sample_rate)
+    return torch.from_numpy(mono[:num_samples])
 
 
 def label_f0(signal, sample_rate, hop_length, num_frames, f_min, f_max):

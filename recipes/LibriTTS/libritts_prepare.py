@@ -328,7 +328,7 @@ def _download(url, archive):
     while not complete:
         before = _size(archive)
         complete = _fetch(url, archive)
-        if not complete and _size(archive) == before:
+        if not complete and _size(archive) <= before:
             raise ConnectionError("the connection ended before the file did")
 
 

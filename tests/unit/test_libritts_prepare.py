@@ -85,6 +85,7 @@ def test_any_folder_is_a_split_and_text_is_optional(tmp_path):
     data = make_libritts(tmp_path / "data", {"mine": 3, "b": 1, "c": 1})
     for text in data.rglob("*.normalized.txt"):
         text.unlink()
+    (data / "b/20/100/._20_100_000000_000000.wav").write_bytes(b"hidden")
     prepare_libritts(data, tmp_path, ["mine", "b"], "c", "c")
     assert len(load(tmp_path)) == 4
     assert {entry["label"] for entry in load(tmp_path).values()} == {""}
@@ -373,17 +374,15 @@ def test_archive_of_another_split_is_refused(serve, tmp_path):
 
 @pytest.mark.parametrize("kind", ["symlink", "outside"])
 def test_hostile_archive_is_refused(serve, tmp_path, kind):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        if kind == "symlink":
-            member = tarfile.TarInfo("LibriTTS/dev-clean")
-            member.type, member.linkname = tarfile.SYMTYPE, "/"
-        else:
-            member = tarfile.TarInfo("../../escaped.wav")
-        tar.addfile(member)
+    source = make_libritts(tmp_path / "source", {"dev-clean": 1})
+    if kind == "symlink":
+        (source / "dev-clean" / "link").symlink_to("10")
+        body = tar_gz(source)
+    else:
+        body = tar_gz(source, prefix="../../escaped")
     with pytest.raises(CorruptArchiveError):
-        prepare(tmp_path, serve(buffer.getvalue()))
-    assert [p.name for p in tmp_path.iterdir()] == ["data"]
+        prepare(tmp_path, serve(body))
+    assert {p.name for p in tmp_path.iterdir()} == {"data", "source"}
     assert not list((tmp_path / "data").iterdir())
 
 

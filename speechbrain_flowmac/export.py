@@ -1,0 +1,190 @@
+"""Turns training folders into the folder that `from_hparams` loads.
+
+    hyperparams.yaml     the codec and the vocoder, nothing else
+    codec.safetensors    averaged weights of the best checkpoint
+    vocoder.safetensors
+    README.md            model card: data, licence, figures, commands
+
+The weights' metadata states the mel settings, which are checked on loading.
+"""
+
+import json
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from ruamel.yaml import YAML
+from safetensors.torch import save_file
+from speechbrain.utils.checkpoints import Checkpointer
+
+from speechbrain_flowmac.inference import (
+    HPARAMS_FILE,
+    FlowMACCodec,
+    built_in_models,
+    check_safe,
+)
+
+AVERAGED_PREFIX = "module."
+
+
+class ExportError(ValueError):
+    """A training folder that cannot be exported."""
+
+
+def model_block(folder, name):
+    """The part of a training folder's YAML that describes its model.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Output folder of a training.
+    name : str
+        "codec" or "vocoder".
+
+    Returns
+    -------
+    object
+        A ruamel node with all references resolved.
+    """
+    path = Path(folder) / HPARAMS_FILE
+    if not path.is_file():
+        raise ExportError(f"{folder} is no training folder: no {HPARAMS_FILE}")
+    settings = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+    if name not in settings:
+        raise ExportError(f"{path} describes no {name}")
+    return settings[name]
+
+
+def averaged_weights(folder):
+    """Averaged weights of the best checkpoint of a training.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Output folder of a training.
+
+    Returns
+    -------
+    dict
+        A state dict.
+    """
+    checkpoints = Checkpointer(Path(folder) / "save")
+    best = checkpoints.find_checkpoint(min_key="loss")
+    if best is None:
+        raise ExportError(f"no validated checkpoint in {folder}/save")
+    state = torch.load(best.path / "ema.ckpt", weights_only=True)
+    return {
+        name.removeprefix(AVERAGED_PREFIX): value
+        for name, value in state.items()
+        if name.startswith(AVERAGED_PREFIX)
+    }
+
+
+def compact(state):
+    """Halves the size of a state dict: matrices to float16.
+
+    Vectors, codebooks and statistics stay as they are: they are small, and
+    tokens depend on them.
+
+    Arguments
+    ---------
+    state : dict
+        A state dict.
+
+    Returns
+    -------
+    dict
+    """
+
+    def shrink(name, value):
+        small = value.ndim < 2 or "_codebook" in name
+        kept = small or value.dtype != torch.float32
+        return value.contiguous() if kept else value.half().contiguous()
+
+    return {name: shrink(name, value) for name, value in state.items()}
+
+
+def export(codec_folder, vocoder_folder, target, card=None):
+    """Writes a model folder.
+
+    Arguments
+    ---------
+    codec_folder : str or Path
+        Output folder of the codec's training.
+    vocoder_folder : str or Path
+        Output folder of the vocoder's training.
+    target : str or Path
+        Folder to make; an existing one is replaced, once all is written.
+    card : str or Path or None
+        Model card; None for a short one that names the training commands.
+
+    Returns
+    -------
+    FlowMACCodec
+        Loaded from `target`.
+    """
+    folders = {"codec": codec_folder, "vocoder": vocoder_folder}
+    blocks = {n: model_block(folder, n) for n, folder in folders.items()}
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=target.parent, prefix=".export-"))
+    try:
+        with open(work / HPARAMS_FILE, "w", encoding="utf-8") as file:
+            yaml = YAML(typ="rt")
+            yaml.dump(blocks, file)
+        text = (work / HPARAMS_FILE).read_text(encoding="utf-8")
+        check_safe(text)
+        modules = load_hyperpyyaml(text)
+        for name, folder in folders.items():
+            settings = asdict(modules[name].mel_settings)
+            save_file(
+                compact(averaged_weights(folder)),
+                str(work / f"{name}.safetensors"),
+                metadata={"format": "pt", "mel_settings": json.dumps(settings)},
+            )
+        if card is None:
+            (work / "README.md").write_text(plain_card(folders))
+        else:
+            shutil.copyfile(card, work / "README.md")
+        # loading checks every key, shape and setting
+        FlowMACCodec.from_hparams(work, run_opts={"device": "cpu"})
+        work.chmod(0o755)
+        if target.exists():
+            shutil.rmtree(target)
+        work.rename(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return FlowMACCodec.from_hparams(target, run_opts={"device": "cpu"})
+
+
+def plain_card(folders):
+    """A model card for a model of one's own.
+
+    Arguments
+    ---------
+    folders : dict
+        Training folders by module name.
+
+    Returns
+    -------
+    str
+    """
+    lines = [
+        "# A FlowMAC codec",
+        "",
+        "Load it with `FlowMACCodec.from_hparams(source=...)` of",
+        f"`speechbrain_flowmac` (which ships {', '.join(built_in_models())}).",
+        "",
+        "Data, licence and figures: to be filled in by who trained it.",
+        "",
+    ]
+    for name, folder in folders.items():
+        lines += [f"## Training log of the {name}", "", "```"]
+        log = Path(folder) / "train_log.txt"
+        if log.is_file():
+            lines += log.read_text(encoding="utf-8").splitlines()[-3:]
+        lines += ["```", ""]
+    return "\n".join(lines)

@@ -1,0 +1,853 @@
+"""The pretrained codec: waveforms, tokens and `.fmac` files.
+
+Shapes: B items, T samples, N token frames, K codebooks, C entries, H width.
+"""
+
+import hashlib
+import json
+import re
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+import yaml
+from hyperpyyaml import load_hyperpyyaml
+from safetensors import safe_open
+from safetensors.torch import load_file
+from speechbrain.inference.interfaces import Pretrained
+from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch
+
+from speechbrain_flowmac.bitstream import (
+    BitstreamReader,
+    BitstreamWriter,
+    StreamHeader,
+    atomic_write,
+    conceal,
+)
+from speechbrain_flowmac.chunking import ChunkedCoder
+from speechbrain_flowmac.lobes.features import (
+    MelSettings,
+    absolute_lengths,
+    length_mask,
+    num_frames,
+)
+from speechbrain_flowmac.lobes.harmonic_source import SynthesisState
+
+MODELS_FOLDER = Path(__file__).parent / "models"
+HPARAMS_FILE = "hyperparams.yaml"
+MODULE_NAMES = ("codec", "vocoder")
+
+# What a model folder's YAML may build: classes of the codec and its lobes
+SAFE_OBJECT = re.compile(r"new:speechbrain_flowmac\.(codec|lobes\.\w+)\.\w+")
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+BLOCK_SAMPLES = 1 << 18
+
+
+class ModelNotFoundError(FileNotFoundError):
+    """A source is neither a folder, nor a built-in model, nor a Hub id."""
+
+
+class UnsafeModelError(ValueError):
+    """A model's YAML asks for more than building the codec's own classes."""
+
+
+class WeightsMismatchError(ValueError):
+    """Weights that are not those of the model that the YAML describes."""
+
+
+class FingerprintMismatchError(ValueError):
+    """A stream that another model wrote."""
+
+
+class AudioFileError(ValueError):
+    """An audio file that cannot be read, or holds no samples."""
+
+
+def built_in_models():
+    """Names of the models that ship in the package.
+
+    Returns
+    -------
+    list of str
+
+    Example
+    -------
+    >>> "flowmac-24khz-3kbps" in built_in_models()
+    True
+    """
+    return sorted(path.parent.name for path in MODELS_FOLDER.glob(f"*/{HPARAMS_FILE}"))
+
+
+def resolve_source(source):
+    """Where a model is: a folder as str, or a Hub id.
+
+    Arguments
+    ---------
+    source : str or Path
+        A local folder, the name of a built-in model, or a Hub id.
+
+    Returns
+    -------
+    str
+    """
+    if Path(source).is_dir():
+        return str(source)
+    name = str(source)
+    if name in built_in_models():
+        return str(MODELS_FOLDER / name)
+    if isinstance(source, str) and HUB_ID.fullmatch(name) and name[0] != ".":
+        return name
+    raise ModelNotFoundError(
+        f"{name!r} is neither a folder nor a built-in model "
+        f"({', '.join(built_in_models())}) nor a Hub id (owner/name)"
+    )
+
+
+def check_safe(text):
+    """Refuses YAML that would run more than the codec's constructors.
+
+    Arguments
+    ---------
+    text : str
+        HyperPyYAML.
+    """
+    try:
+        tokens = list(yaml.scan(text))
+    except yaml.YAMLError as error:
+        raise UnsafeModelError(f"not valid YAML: {error}") from error
+    for token in tokens:
+        if not isinstance(token, yaml.TagToken):
+            continue
+        tag = "".join(part or "" for part in token.value).lstrip("!")
+        if tag not in ("ref", "copy") and not SAFE_OBJECT.fullmatch(tag):
+            raise UnsafeModelError(
+                f"line {token.start_mark.line + 1}: a model may not use "
+                f"!{tag}, only !ref, !copy and !new of the codec's own classes"
+            )
+
+
+def load_weights(module, path):
+    """Loads safetensors into a module, strictly.
+
+    Arguments
+    ---------
+    module : torch.nn.Module
+        Changed in place.
+    path : str or Path
+        File; its metadata may state `mel_settings` as JSON, which must be
+        the module's.
+    """
+    with safe_open(str(path), framework="pt") as file:
+        metadata = file.metadata() or {}
+    if "mel_settings" in metadata:
+        stored = MelSettings(**json.loads(metadata["mel_settings"]))
+        module.mel_settings.check_same(stored, names=("model", str(path)))
+    state = load_file(str(path))
+    expected = module.state_dict()
+    missing = sorted(expected.keys() - state.keys())
+    unexpected = sorted(state.keys() - expected.keys())
+    shapes = [
+        f"{name}: expected {list(expected[name].shape)}, found "
+        f"{list(state[name].shape)}"
+        for name in sorted(expected.keys() & state.keys())
+        if expected[name].shape != state[name].shape
+    ]
+    if missing or unexpected or shapes:
+        raise WeightsMismatchError(
+            f"{path} does not fit the model: missing {missing[:5]}, "
+            f"unexpected {unexpected[:5]}, shapes {shapes[:5]}"
+        )
+    module.load_state_dict(state)
+
+
+class FlowMACCodec(Pretrained):
+    """A trained codec with its vocoder.
+
+    Arguments
+    ---------
+    modules : dict
+        `codec` (a `FlowMAC`) and `vocoder`, made for the same mels.
+    hparams : dict
+        The model folder's YAML, loaded.
+    **kwargs
+        `run_opts` (such as {"device": "cuda"}) and `freeze_params` of
+        SpeechBrain's `Pretrained`.
+
+    Example
+    -------
+    >>> codec = FlowMACCodec.from_hparams(source="flowmac-24khz-3kbps")
+    >>> tokens, lengths = codec.encode_batch(torch.randn(1, 24000))
+    >>> tokens.shape, lengths.tolist()
+    (torch.Size([1, 47, 8]), [47])
+    >>> codec.decode_batch(tokens).shape
+    torch.Size([1, 24064])
+    """
+
+    MODULES_NEEDED = list(MODULE_NAMES)
+
+    def __init__(self, modules=None, hparams=None, **kwargs):
+        missing = [n for n in self.MODULES_NEEDED if n not in (modules or {})]
+        if missing:
+            raise ValueError(f"modules must hold {missing}")
+        modules["codec"].mel_settings.check_same(
+            modules["vocoder"].mel_settings, names=("codec", "vocoder")
+        )
+        super().__init__(modules=modules, hparams=hparams or {}, **kwargs)
+        self._fingerprint = None
+
+    @classmethod
+    def from_hparams(
+        cls,
+        source,
+        hparams_file=HPARAMS_FILE,
+        overrides=None,
+        savedir=None,
+        local_strategy=LocalStrategy.COPY,
+        fetch_config=FetchConfig(),  # noqa: B008 (frozen, as SpeechBrain has it)
+        **kwargs,
+    ):
+        """Loads a model from a folder, the package or the Hub.
+
+        The YAML may only build classes of the codec, weights are safetensors
+        and must fit exactly, and a folder never touches the network.
+
+        Arguments
+        ---------
+        source : str or Path
+            Local folder, built-in name, or Hub id.
+        hparams_file : str
+            Name of the YAML in the source.
+        overrides : dict or str or None
+            Changes to the YAML.
+        savedir : str or None
+            Where to keep files of a Hub model; None for the Hub's cache.
+        local_strategy : LocalStrategy
+            How files get into `savedir`.
+        fetch_config : FetchConfig
+            SpeechBrain's options for downloads.
+        **kwargs
+            For the constructor: `run_opts`, `freeze_params`.
+
+        Returns
+        -------
+        FlowMACCodec
+        """
+        place = resolve_source(source)
+
+        def get(filename):
+            try:
+                return fetch(
+                    filename,
+                    place,
+                    savedir=savedir,
+                    local_strategy=local_strategy,
+                    fetch_config=fetch_config,
+                )
+            except Exception as error:
+                raise ModelNotFoundError(
+                    f"cannot get {filename} of {str(source)!r}: {error}. "
+                    f"Built-in models: {', '.join(built_in_models())}"
+                ) from error
+
+        text = Path(get(hparams_file)).read_text(encoding="utf-8")
+        check_safe(text)
+        hparams = load_hyperpyyaml(text, overrides)
+        modules = {name: hparams[name] for name in MODULE_NAMES}
+        for name, module in modules.items():
+            load_weights(module, get(f"{name}.safetensors"))
+        return cls(modules=modules, hparams=hparams, **kwargs)
+
+    def train(self, mode=True):
+        """Stays in evaluation mode inside a Brain, unless it is not frozen."""
+        frozen = not any(p.requires_grad for p in self.parameters())
+        return super().train(mode and not frozen)
+
+    # What it is
+
+    @property
+    def codec(self):
+        """The `FlowMAC`."""
+        return self.mods.codec
+
+    @property
+    def vocoder(self):
+        """The vocoder."""
+        return self.mods.vocoder
+
+    @property
+    def sample_rate(self):
+        """In Hz."""
+        return self.codec.mel_settings.sample_rate
+
+    @property
+    def hop_length(self):
+        """Samples per token frame."""
+        return self.codec.hop_length
+
+    @property
+    def frame_rate(self):
+        """Token frames per second."""
+        return self.codec.frame_rate
+
+    @property
+    def num_codebooks(self):
+        """K."""
+        return self.codec.quantizer.num_codebooks
+
+    @property
+    def codebook_size(self):
+        """C."""
+        return self.codec.quantizer.codebook_size
+
+    @property
+    def vocabulary(self):
+        """Code vectors after projection, shape [K, C, H]."""
+        return self.codec.quantizer.vocabulary
+
+    @property
+    def fingerprint(self):
+        """32 bytes that tell this codec's tokens from another's."""
+        if self._fingerprint is None:
+            digest = hashlib.sha256()
+            for name, value in sorted(self.codec.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(value.double().cpu().numpy().tobytes())
+            self._fingerprint = digest.digest()
+        return self._fingerprint
+
+    def bit_rate(self, num_codebooks=None):
+        """Payload bits per second of one channel.
+
+        Arguments
+        ---------
+        num_codebooks : int or None
+            None for all.
+
+        Returns
+        -------
+        float
+        """
+        count = self.codec.quantizer.check_num_codebooks(num_codebooks)
+        bits = (self.codebook_size - 1).bit_length()
+        return self.frame_rate * count * bits
+
+    def _on_device(self, x):
+        return x.to(next(self.mods.parameters()).device)
+
+    # Batches
+
+    @torch.no_grad()
+    def encode_batch(self, wavs, wav_lens=None, num_codebooks=None):
+        """Waveforms to tokens.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            Shape [B, T] at `sample_rate`.
+        wav_lens : torch.Tensor or None
+            Relative lengths in (0, 1], shape [B]; None if all are full.
+        num_codebooks : int or None
+            Keep the first so many; None for all.
+
+        Returns
+        -------
+        tuple of torch.Tensor
+            Tokens, int64 [B, N, num_codebooks], 0 past an item's end, and
+            exact numbers of frames, int64 [B].
+        """
+        if wavs.ndim != 2:
+            raise ValueError(
+                f"expected waveforms [B, T], found {list(wavs.shape)}"
+            )
+        wavs = self._on_device(wavs).float()
+        num_samples = None
+        if wav_lens is not None:
+            num_samples = absolute_lengths(
+                self._on_device(wav_lens), wavs.shape[1]
+            )
+            wavs = wavs * length_mask(num_samples, wavs.shape[1])
+        return self.codec.encode(wavs, num_samples, num_codebooks)
+
+    @torch.no_grad()
+    def decode_batch(
+        self,
+        tokens,
+        lengths=None,
+        n_steps=None,
+        solver=None,
+        guidance=None,
+        seed=0,
+    ):
+        """Tokens to waveforms.
+
+        Arguments
+        ---------
+        tokens : torch.Tensor
+            int64, shape [B, N, k], any k up to K.
+        lengths : torch.Tensor or None
+            Exact numbers of frames, int64 [B]; None if all are N.
+        n_steps : int or None
+            Steps of the solver (0: the mel decoder alone); None for the
+            model's own.
+        solver : str or Solver or None
+            "euler", "midpoint", "heun", "rk4"; None for the model's own.
+        guidance : float or None
+            Scale of classifier-free guidance; None for the model's own.
+        seed : int
+            Of all noise; the same seed gives the same samples.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape [B, N * hop]; 0 past an item's end.
+        """
+        self._check_tokens(tokens)
+        tokens = self._on_device(tokens)
+        sampling = self.sampling(n_steps, solver, guidance)
+        mask = None
+        if lengths is not None:
+            lengths = self._on_device(torch.as_tensor(lengths))
+            stride = self.codec.encoder.stride
+            mask = length_mask(lengths, tokens.shape[1])
+            mask = mask.repeat_interleave(stride, dim=1)
+        mel = self.codec.decode(tokens, lengths, sampling, seed)
+        return self.vocoder(mel, mask, SynthesisState(seed=seed))
+
+    def sampling(self, n_steps=None, solver=None, guidance=None):
+        """The model's way of sampling, with changes.
+
+        Arguments
+        ---------
+        n_steps, solver, guidance
+            As for `decode_batch`.
+
+        Returns
+        -------
+        Sampling
+        """
+        return self.codec.sampling.with_changes(
+            n_steps=n_steps, solver=solver, guidance=guidance
+        )
+
+    def _check_tokens(self, tokens):
+        if tokens.ndim != 3 or tokens.is_floating_point():
+            raise ValueError(
+                "expected integer tokens [B, N, K], found "
+                f"{tokens.dtype} {list(tokens.shape)}"
+            )
+
+    def forward(self, wavs, wav_lens=None):
+        """Tokens [B, N, K] and their embeddings [B, N, H]."""
+        tokens, _ = self.encode_batch(wavs, wav_lens)
+        return tokens, self.codec.quantizer.decode(tokens)
+
+    # Tokens for other recipes (the interface of DASB)
+
+    def sig_to_tokens(
+        self, signal, lengths=None, num_codebooks=None, **kwargs
+    ):
+        """Waveforms to tokens.
+
+        Arguments
+        ---------
+        signal : torch.Tensor
+            Shape [B, T].
+        lengths : torch.Tensor or None
+            Relative lengths, shape [B].
+        num_codebooks : int or None
+            None for all.
+        **kwargs
+            Ignored, as the interface asks.
+
+        Returns
+        -------
+        torch.Tensor
+            int64, shape [B, N, num_codebooks].
+        """
+        return self.encode_batch(signal, lengths, num_codebooks)[0]
+
+    def tokens_to_sig(
+        self, tokens, length=None, n_steps=None, solver=None, seed=0, **kwargs
+    ):
+        """Tokens to waveforms.
+
+        Arguments
+        ---------
+        tokens : torch.Tensor
+            int64, shape [B, N, k].
+        length : torch.Tensor or None
+            Relative lengths, shape [B].
+        n_steps, solver, seed
+            As for `decode_batch`.
+        **kwargs
+            Ignored, as the interface asks.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape [B, N * hop].
+        """
+        frames = None
+        if length is not None:
+            frames = absolute_lengths(length, tokens.shape[1])
+        return self.decode_batch(
+            tokens, frames, n_steps=n_steps, solver=solver, seed=seed
+        )
+
+    def get_pretrained_embeddings(
+        self, vocab_size=None, num_codebooks=None, **kwargs
+    ):
+        """Code vectors, codebook by codebook.
+
+        Arguments
+        ---------
+        vocab_size : int or None
+            Must be C if given.
+        num_codebooks : int or None
+            None for all.
+        **kwargs
+            Ignored, as the interface asks.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape [num_codebooks * C, H].
+        """
+        if vocab_size not in (None, self.codebook_size):
+            raise ValueError(
+                f"vocab_size must be {self.codebook_size}, found {vocab_size}"
+            )
+        count = self.codec.quantizer.check_num_codebooks(num_codebooks)
+        return self.vocabulary[:count].flatten(0, 1)
+
+    # Files
+
+    def coder(self, chunk_frames=None):
+        """The coder of streams, see `chunking.ChunkedCoder`."""
+        return ChunkedCoder(self.codec, self.vocoder, chunk_frames)
+
+    def encode_file(self, path, num_codebooks=None, mix=True):
+        """Audio file to tokens.
+
+        Arguments
+        ---------
+        path : str
+            Any file that libsndfile reads, at any rate.
+        num_codebooks : int or None
+            None for all.
+        mix : bool
+            Mix channels down; otherwise code each.
+
+        Returns
+        -------
+        torch.Tensor
+            int64, shape [channels, N, K].
+        """
+        with open_audio(path, self.sample_rate, mix) as audio:
+            parts = self.coder().encode(
+                self._blocks(audio), audio.num_samples, num_codebooks
+            )
+            return torch.cat([part.cpu() for part in parts], dim=1)
+
+    def _blocks(self, audio):
+        for block in audio.blocks():
+            yield self._on_device(block)
+
+    def header(self, audio, num_codebooks=None):
+        """The header of a stream that holds some audio.
+
+        Arguments
+        ---------
+        audio : AudioReader
+            What will be coded.
+        num_codebooks : int or None
+            None for all.
+
+        Returns
+        -------
+        StreamHeader
+        """
+        return StreamHeader(
+            num_samples=audio.num_samples,
+            fingerprint=self.fingerprint[:8],
+            sample_rate=self.sample_rate,
+            hop_length=self.hop_length,
+            num_channels=audio.num_channels,
+            num_codebooks=self.codec.quantizer.check_num_codebooks(
+                num_codebooks
+            ),
+            bits_per_code=(self.codebook_size - 1).bit_length(),
+        )
+
+    @torch.no_grad()
+    def write_stream(self, audio, file, num_codebooks=None, progress=None):
+        """Codes audio into an open file.
+
+        Arguments
+        ---------
+        audio : AudioReader
+            From `open_audio`.
+        file : binary file object
+            Gets the stream.
+        num_codebooks : int or None
+            None for all.
+        progress : callable or None
+            Called with the number of samples coded after each chunk.
+
+        Returns
+        -------
+        StreamHeader
+        """
+        header = self.header(audio, num_codebooks)
+        with BitstreamWriter(file, header) as writer:
+            for tokens in self.coder().encode(
+                self._blocks(audio), audio.num_samples, num_codebooks
+            ):
+                writer.write(tokens.cpu().numpy())
+                if progress is not None:
+                    progress(tokens.shape[1] * self.hop_length)
+        return header
+
+    @torch.no_grad()
+    def read_stream(
+        self,
+        reader,
+        n_steps=None,
+        solver=None,
+        guidance=None,
+        seed=0,
+    ):
+        """Decodes an open stream.
+
+        Arguments
+        ---------
+        reader : BitstreamReader
+            Its damaged chunks are concealed if it was told so.
+        n_steps, solver, guidance, seed
+            As for `decode_batch`.
+
+        Yields
+        ------
+        numpy.ndarray
+            float32, shape [n, channels]; num_samples in all.
+        """
+        header = reader.header
+        self.check_stream(header)
+        left = header.num_samples
+        blocks = (
+            self._on_device(torch.from_numpy(chunk.tokens))
+            for chunk in conceal(reader)
+        )
+        for wav in self.coder().decode(
+            blocks,
+            header.num_frames,
+            self.sampling(n_steps, solver, guidance),
+            seed,
+        ):
+            # the last frame may be longer than what was coded
+            samples = wav[:, :left].clamp(-1, 1).T.cpu().numpy()
+            left -= len(samples)
+            yield np.ascontiguousarray(samples)
+
+    def check_stream(self, header):
+        """Refuses the stream of another model.
+
+        Arguments
+        ---------
+        header : StreamHeader
+            Of the stream.
+        """
+        if header.fingerprint != self.fingerprint[:8]:
+            raise FingerprintMismatchError(
+                "the stream was written by another model: its fingerprint is "
+                f"{header.fingerprint.hex()}, this model's is "
+                f"{self.fingerprint[:8].hex()}"
+            )
+        if header.num_codebooks > self.num_codebooks:
+            raise FingerprintMismatchError(
+                f"the stream has {header.num_codebooks} codebooks, the model "
+                f"{self.num_codebooks}"
+            )
+
+    def compress(self, source, target, num_codebooks=None, mix=True):
+        """Audio file to `.fmac` file.
+
+        Arguments
+        ---------
+        source : str
+            Any file that libsndfile reads, at any rate.
+        target : str
+            Written whole or not at all.
+        num_codebooks : int or None
+            None for all.
+        mix : bool
+            Mix channels down; otherwise code each.
+
+        Returns
+        -------
+        StreamHeader
+            With the sizes.
+        """
+        with open_audio(source, self.sample_rate, mix) as audio:
+            with atomic_write(target) as file:
+                return self.write_stream(audio, file, num_codebooks)
+
+    def decompress(self, source, target, on_damage="raise", **options):
+        """`.fmac` file to audio file.
+
+        Arguments
+        ---------
+        source : str
+            A `.fmac` file.
+        target : str
+            Its ending says the format (wav, flac, ...); written whole or not
+            at all.
+        on_damage : str
+            "raise" or "conceal".
+        **options
+            n_steps, solver, guidance, seed: as for `decode_batch`.
+
+        Returns
+        -------
+        StreamHeader
+        """
+        with open(source, "rb") as file:
+            reader = BitstreamReader(file, on_damage=on_damage)
+            with atomic_write(target) as out:
+                write_audio(
+                    out,
+                    Path(target).suffix,
+                    reader.header,
+                    self.read_stream(reader, **options),
+                )
+            return reader.header
+
+
+def write_audio(file, suffix, header, blocks):
+    """Writes decoded blocks to an open, seekable file.
+
+    Arguments
+    ---------
+    file : binary file object
+        Gets the audio.
+    suffix : str
+        Such as ".wav".
+    header : StreamHeader
+        Rate and channels.
+    blocks : iterable of numpy.ndarray
+        float32, shape [n, channels].
+    """
+    kind = suffix.lstrip(".").upper() or "WAV"
+    if kind not in soundfile.available_formats():
+        raise AudioFileError(
+            f"cannot write {suffix!r} files; known formats: "
+            f"{', '.join(sorted(soundfile.available_formats()))}"
+        )
+    with soundfile.SoundFile(
+        file, "w", header.sample_rate, header.num_channels, format=kind
+    ) as audio:
+        for block in blocks:
+            audio.write(block)
+
+
+class AudioReader:
+    """An open audio file, read in blocks at the codec's rate.
+
+    Arguments
+    ---------
+    file : soundfile.SoundFile
+        Open for reading.
+    sample_rate : int
+        Wanted, in Hz.
+    mix : bool
+        Mix channels down.
+    """
+
+    def __init__(self, file, sample_rate, mix=True):
+        self.file = file
+        self.sample_rate = sample_rate
+        self.mix = mix
+        self.num_channels = 1 if mix else file.channels
+        self.num_samples = num_frames(
+            file.frames * sample_rate, file.samplerate
+        )
+
+    @property
+    def duration(self):
+        """In seconds."""
+        return self.num_samples / self.sample_rate
+
+    def blocks(self):
+        """Yields float32 tensors [channels, n], `num_samples` in all."""
+        left = self.num_samples
+        for block in self._resampled():
+            block = block[:left]
+            left -= len(block)
+            if len(block):
+                yield torch.from_numpy(np.ascontiguousarray(block.T))
+        if left:
+            # a resampler may end a sample early
+            yield torch.zeros(self.num_channels, left)
+
+    def _resampled(self):
+        rate = self.file.samplerate
+        resampler = None
+        if rate != self.sample_rate:
+            resampler = soxr.ResampleStream(
+                rate, self.sample_rate, self.num_channels, dtype="float32"
+            )
+        while True:
+            block = self.file.read(
+                BLOCK_SAMPLES, dtype="float32", always_2d=True
+            )
+            if self.mix:
+                block = block.mean(1, keepdims=True)
+            last = len(block) < BLOCK_SAMPLES
+            if resampler is not None:
+                block = resampler.resample_chunk(block, last=last)
+            yield block
+            if last:
+                return
+
+
+@contextmanager
+def open_audio(path, sample_rate, mix=True):
+    """Opens an audio file for coding.
+
+    Arguments
+    ---------
+    path : str or binary file object
+        Anything that libsndfile reads; an object need not be seekable.
+    sample_rate : int
+        Wanted, in Hz.
+    mix : bool
+        Mix channels down.
+
+    Yields
+    ------
+    AudioReader
+    """
+    name = path if isinstance(path, (str, Path)) else "the input"
+    with tempfile.TemporaryFile() as spool:
+        if isinstance(path, (str, Path)):
+            if not Path(path).is_file():
+                raise FileNotFoundError(f"no such audio file: {path}")
+            opened = str(path)
+        else:
+            # libsndfile must seek: keep what a pipe brings on disk
+            while block := path.read(1 << 20):
+                spool.write(block)
+            spool.seek(0)
+            opened = spool
+        try:
+            file = soundfile.SoundFile(opened)
+        except soundfile.LibsndfileError as error:
+            raise AudioFileError(f"cannot read {name}: {error}") from error
+        with file:
+            if file.frames < 1:
+                raise AudioFileError(f"{name} holds no samples")
+            yield AudioReader(file, sample_rate, mix)
