@@ -15,7 +15,7 @@ class VocoderBrain(TrainingBrain):
     `adversarial_start` optimizer steps; both have their own optimizer.
 
     hparams used besides those of `TrainingBrain`: features, mel_loss,
-    adversarial_loss, adversarial_start, mel_weight, pitch_weight,
+    adversarial_loss, adversarial_start, mel_weight, auxiliary_weight,
     adversarial_weight, feature_matching_weight, generator_opt_class,
     discriminator_opt_class.
     """
@@ -77,7 +77,7 @@ class VocoderBrain(TrainingBrain):
         terms = {"mel": mel_loss, **auxiliary}
         loss = self.hparams.mel_weight * mel_loss
         for value in auxiliary.values():
-            loss = loss + self.hparams.pitch_weight * value
+            loss = loss + self.hparams.auxiliary_weight * value
         if stage == sb.Stage.TRAIN:
             self.track(**terms)
         else:

@@ -1,0 +1,272 @@
+"""Vector fields: time, masks, receptive fields and the residual field."""
+
+import pytest
+import torch
+
+from speechbrain_flowmac.lobes.convnext import ConvNeXt
+from speechbrain_flowmac.lobes.solvers import Euler, Midpoint, Uniform
+from speechbrain_flowmac.lobes.vector_field import (
+    ConvNeXtField,
+    ResidualField,
+    TimeEmbedding,
+    UNetField,
+)
+
+M = 4
+FIELDS = {
+    "convnext": lambda **k: ConvNeXtField(
+        M, ConvNeXt(8, 2, condition_dim=6), **k
+    ),
+    "unet": lambda **k: UNetField(M, (8, 8), num_heads=2, **k),
+    "deep-unet": lambda **k: UNetField(
+        M, (8, 8, 8), num_heads=2, num_mid_blocks=1, window=2, **k
+    ),
+}
+
+
+def noise(seed, *shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def awake(module, seed=0):
+    """Random weights everywhere, also where they start at zero."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in module.parameters():
+        if parameter.ndim > 1:
+            fan_in = parameter[0].numel()
+            parameter.data.normal_(0, fan_in**-0.5, generator=generator)
+        else:
+            parameter.data.add_(
+                0.1 * torch.randn(parameter.shape, generator=generator)
+            )
+    return module.eval()
+
+
+@pytest.fixture(params=FIELDS)
+def make_field(request):
+    return lambda **kwargs: awake(FIELDS[request.param](**kwargs))
+
+
+def test_times_close_to_each_other_are_told_apart():
+    embedding = awake(TimeEmbedding(16))
+    t = torch.tensor([0.0, 0.001, 0.5, 0.501, 1.0])
+    vectors = embedding(t)
+    distances = torch.cdist(vectors, vectors)
+    distances.fill_diagonal_(torch.inf)
+    assert distances.min() > 0.1 * vectors.norm(dim=1).mean()
+
+
+@pytest.mark.parametrize("num_times, given", [(1, 2), (2, 1), (2, 3)])
+def test_wrong_numbers_of_times_are_refused(make_field, num_times, given):
+    field = make_field(num_times=num_times)
+    x = noise(0, 2, 5, M)
+    with pytest.raises(ValueError, match=f"{num_times} .*found {given}"):
+        field(x, torch.rand(2, given), x)
+
+
+def test_both_times_matter(make_field):
+    field = make_field(num_times=2)
+    x, mu = noise(0, 1, 5, M), noise(1, 1, 5, M)
+    t = torch.tensor([[0.2, 0.7]])
+    v = field(x, t, mu)
+    assert v.shape == x.shape
+    for other in ([[0.2, 0.6]], [[0.3, 0.7]], [[0.7, 0.2]]):
+        assert (field(x, torch.tensor(other), mu) - v).abs().max() > 1e-4
+
+
+def test_field_depends_on_state_time_and_condition(make_field):
+    field = make_field()
+    x, mu, t = noise(0, 1, 9, M), noise(1, 1, 9, M), torch.tensor([0.4])
+    v = field(x, t, mu)
+    for other in (
+        field(x + 0.1, t, mu),
+        field(x, t + 0.01, mu),
+        field(x, t, mu + 0.1),
+    ):
+        assert (other - v).abs().max() > 1e-4
+
+
+def test_new_fields_are_zero_and_learn():
+    for name in FIELDS:
+        torch.manual_seed(0)
+        field = FIELDS[name]()
+        x, mu, t = noise(0, 2, 5, M), noise(1, 2, 5, M), torch.rand(2)
+        v = field(x, t, mu)
+        assert not v.any()
+        v.sum().backward()
+        assert field.project_out.weight.grad.abs().sum() > 0
+
+
+def test_gradients_reach_all_parameters(make_field):
+    field = make_field()
+    x, mu = noise(0, 2, 9, M), noise(1, 2, 9, M)
+    field(x, torch.rand(2), mu).square().sum().backward()
+    for name, parameter in field.named_parameters():
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_padding_changes_no_valid_frame(make_field):
+    field = make_field()
+    lengths = [1, 2, 5, 8, 11]
+    x, mu = noise(0, 5, 11, M), noise(1, 5, 11, M)
+    t = torch.linspace(0.1, 0.9, 5)
+    mask = torch.arange(11) < torch.tensor(lengths)[:, None]
+    batch = field(x, t, mu, mask)
+    garbage = mask.logical_not().unsqueeze(-1) * 100.0
+    other = field(x + garbage, t, mu - garbage, mask)
+    for i, length in enumerate(lengths):
+        part = slice(i, i + 1)
+        single = field(x[part, :length], t[part], mu[part, :length])
+        for v in (batch, other):
+            torch.testing.assert_close(
+                v[part, :length], single, atol=1e-5, rtol=1e-4
+            )
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 7, 16, 33])
+def test_any_length_works(make_field, frames):
+    x = noise(0, 2, frames, M)
+    v = make_field()(x, torch.rand(2), x)
+    assert v.shape == x.shape and v.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        FIELDS["convnext"],
+        FIELDS["deep-unet"],
+        lambda: UNetField(M, (8,), num_heads=2, window=3),
+        lambda: UNetField(M, (8, 8), num_heads=2, window=1),
+    ],
+)
+def test_receptive_field_is_a_bound(field):
+    field = awake(field()).double()
+    reach = field.receptive_field
+    frames = 2 * reach + 40
+    middle = frames // 2
+    x = noise(0, 1, frames, M).double()
+    mu = noise(1, 1, frames, M).double()
+    t = torch.tensor([0.3])
+    outside = (torch.arange(frames) - middle).abs() > reach
+    change = outside[None, :, None] * 3.0
+    with torch.no_grad():
+        v = field(x, t, mu)
+        # the same frame, wherever it falls on the coarse grid
+        for at in range(4):
+            moved = outside.roll(at)[None, :, None] * 3.0
+            other = field(x + moved, t, mu - moved)
+            assert (other - v)[0, middle + at].abs().max() < 1e-11
+        inside = field(x + 3.0 - change, t, mu)
+        assert (inside - v)[0, middle].abs().max() > 1e-6
+
+
+def test_without_a_window_the_receptive_field_is_unbounded():
+    assert FIELDS["unet"]().receptive_field is None
+    assert ResidualField(FIELDS["unet"](), 0.3).receptive_field is None
+    convnext = FIELDS["convnext"]()
+    reach = ResidualField(convnext, 0.3).receptive_field
+    assert reach == convnext.receptive_field
+
+
+def test_levels_of_different_widths_are_refused():
+    with pytest.raises(ValueError, match=r"\(8, 16\)"):
+        UNetField(M, (8, 16), num_heads=2)
+
+
+SIGMA = 1e-2
+TAU = 0.3
+
+
+def zero(x, t, mu, mask=None):
+    return torch.zeros_like(x)
+
+
+def path(count, t, seed=0):
+    """Pairs on the path where x_1 is mu + tau r: (x_t, u, mu)."""
+    x_0, r = torch.randn(
+        2, count, 1, 1, generator=torch.Generator().manual_seed(seed)
+    ).double()
+    mu = torch.full_like(x_0, 1.7)
+    x_1 = mu + TAU * r
+    x_t = (1 - (1 - SIGMA) * t) * x_0 + t * x_1
+    return x_t, x_1 - (1 - SIGMA) * x_0, mu
+
+
+@pytest.mark.parametrize("t", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_residual_field_is_the_best_for_its_gaussian(t):
+    """Its error is tau^2 / D, and is not correlated with what it saw."""
+    count = 200_000
+    x_t, u, mu = path(count, t)
+    times = torch.full((count,), t, dtype=torch.float64)
+    v = ResidualField(zero, TAU, SIGMA)(x_t, times, mu)
+    error = (u - v).double().flatten()
+    d = (1 - (1 - SIGMA) * t) ** 2 + (t * TAU) ** 2
+    spread = TAU / d**0.5
+    assert abs(error.mean()) < 5 * spread / count**0.5
+    assert error.var().item() == pytest.approx(spread**2, rel=0.02)
+    seen = torch.stack([error, x_t.flatten()])
+    assert abs(torch.corrcoef(seen)[0, 1]) < 5 / count**0.5
+
+
+@pytest.mark.parametrize("t", [0.05, 0.5, 0.95])
+def test_residual_field_gives_its_network_unit_scale(t):
+    """What the network sees, and what it should say, have variance 1."""
+    count = 100_000
+    seen = []
+
+    def spy(y, t, mu, mask):
+        seen.append(y)
+        return torch.zeros_like(y)
+
+    x_t, u, mu = path(count, t)
+    times = torch.full((count,), t)
+    field = ResidualField(spy, TAU, SIGMA)
+    known = field(x_t, times, mu)
+    assert seen[0].var().item() == pytest.approx(1.0, rel=0.02)
+    unit = ResidualField(lambda y, *_: torch.ones_like(y), TAU, SIGMA)
+    scale = unit(x_t, times, mu) - known
+    assert ((u - known) / scale).var().item() == pytest.approx(1.0, rel=0.02)
+
+
+def test_one_step_of_the_residual_field_gives_the_condition():
+    x, mu = noise(0, 2, 5, M), noise(1, 2, 5, M)
+    field = ResidualField(zero, TAU, sigma_min=0.0)
+    solution = Euler()(lambda x, t: field(x, t, mu), x, Uniform()(1))
+    torch.testing.assert_close(solution.x, mu)
+
+
+def test_many_steps_of_the_residual_field_sample_its_gaussian():
+    x = noise(0, 20_000, 1, 1).double()
+    mu = torch.full_like(x, -2.5)
+    field = ResidualField(zero, TAU, sigma_min=1e-4)
+    solution = Midpoint()(lambda x, t: field(x, t, mu), x, Uniform()(64))
+    assert solution.x.mean().item() == pytest.approx(-2.5, abs=0.01)
+    assert solution.x.std().item() == pytest.approx(TAU, rel=0.02)
+
+
+def test_residual_field_passes_on_mask_and_condition():
+    seen = []
+
+    def spy(y, t, mu, mask):
+        seen.append((t, mu, mask))
+        return torch.zeros_like(y)
+
+    x, mu, t = noise(0, 1, 5, M), noise(1, 1, 5, M), torch.rand(1)
+    mask = torch.ones(1, 5, dtype=torch.bool)
+    ResidualField(spy, TAU)(x, t, mu, mask)
+    assert all(a is b for a, b in zip(seen[0], (t, mu, mask), strict=True))
+
+
+@pytest.mark.xfail(
+    reason="the residual field takes one time only", strict=True
+)
+def test_residual_field_wraps_fields_of_two_times(make_field):
+    field = ResidualField(make_field(num_times=2), TAU)
+    x = noise(0, 2, 5, M)
+    assert field(x, torch.rand(2, 2), x).shape == x.shape
+
+
+@pytest.mark.parametrize("tau", [0.0, -0.1])
+def test_spreads_not_above_zero_are_refused(tau):
+    with pytest.raises(ValueError, match=f"found {tau}"):
+        ResidualField(zero, tau)
