@@ -20,6 +20,7 @@ from speechbrain_flowmac.lobes.harmonic_source import (
     harmonic_source,
     noise_source,
 )
+from speechbrain_flowmac.lobes.pitch import hold_last
 from speechbrain_flowmac.lobes.spectral import FramedSTFT
 
 # of a log magnitude: e^5 is far above what full-scale signals need
@@ -281,6 +282,8 @@ class HarmonicNoiseHead(nn.Module):
             Shape [B, F * hop].
         """
         hop = self.stft.hop_length
+        if fine is not None:
+            pitch = hold_last(pitch, fine)
         pulses = harmonic_source(
             pitch, self.sample_rate, hop, state, upsample
         )

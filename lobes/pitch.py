@@ -126,6 +126,9 @@ class PitchPredictor(nn.Module):
         around = (peak + reach).clamp(0, self.num_bins - 1)
         weight = bins.gather(-1, around).softmax(-1)
         position = (weight * around).sum(-1)
+        # phase sums F0 up: on a grid, rounding errors of the networks, which
+        # depend on how a signal was cut, cannot pile up in it
+        position = (position * 64).round() / 64
         f0 = self.f_min * torch.exp2(position / self.bins_per_octave)
         return carry_voiced(Pitch(f0, voicing > 0))
 
@@ -201,3 +204,32 @@ def carry_voiced(pitch):
     carried = torch.where(after, from_after, f0)
     carried = torch.where(before, from_before, carried)
     return Pitch(torch.where(voiced, f0, carried), voiced)
+
+
+def hold_last(pitch, mask):
+    """Repeats the last valid frame past the end of each item.
+
+    Interpolation then ends an item as it would end if it stood alone.
+
+    Arguments
+    ---------
+    pitch : Pitch
+        Shape [B, F].
+    mask : torch.Tensor
+        Shape [B, F], True where valid.
+
+    Returns
+    -------
+    Pitch
+
+    Example
+    -------
+    >>> f0 = torch.tensor([[100.0, 110.0, 60.0]])
+    >>> voiced = torch.tensor([[True, True, False]])
+    >>> hold_last(Pitch(f0, voiced), torch.tensor([[True, True, False]]))
+    Pitch(f0=tensor([[100., 110., 110.]]), voiced=tensor([[True, True, True]]))
+    """
+    frames = torch.arange(mask.shape[1], device=mask.device)
+    last = mask.sum(1, keepdim=True).clamp(min=1) - 1
+    source = torch.minimum(frames.expand_as(mask), last)
+    return Pitch(pitch.f0.gather(1, source), pitch.voiced.gather(1, source))

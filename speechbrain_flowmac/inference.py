@@ -116,16 +116,17 @@ def check_safe(text):
         HyperPyYAML.
     """
     try:
-        tokens = list(yaml.scan(text))
+        events = list(yaml.parse(text))
     except yaml.YAMLError as error:
         raise UnsafeModelError(f"not valid YAML: {error}") from error
-    for token in tokens:
-        if not isinstance(token, yaml.TagToken):
+    for event in events:
+        tag = getattr(event, "tag", None)
+        if tag is None:
             continue
-        tag = "".join(part or "" for part in token.value).lstrip("!")
+        tag = tag.removeprefix("!")
         if tag not in ("ref", "copy") and not SAFE_OBJECT.fullmatch(tag):
             raise UnsafeModelError(
-                f"line {token.start_mark.line + 1}: a model may not use "
+                f"line {event.start_mark.line + 1}: a model may not use "
                 f"!{tag}, only !ref, !copy and !new of the codec's own classes"
             )
 

@@ -4,6 +4,7 @@ import speechbrain as sb
 import torch
 
 from speechbrain_flowmac.brains.base import TrainingBrain, mel_figure
+from speechbrain_flowmac.lobes.features import length_mask
 from speechbrain_flowmac.lobes.harmonic_source import SynthesisState
 
 
@@ -73,6 +74,10 @@ class VocoderBrain(TrainingBrain):
         """The plain losses."""
         fake, auxiliary = predictions
         wav = batch.sig.data.to(self.device)
+        if stage != sb.Stage.TRAIN:
+            # whole utterances: what lies past their ends is not judged
+            lengths = torch.as_tensor(batch.num_samples, device=self.device)
+            fake = fake * length_mask(lengths, fake.shape[1])
         mel_loss = self.hparams.mel_loss.to(self.device)(fake, wav)
         terms = {"mel": mel_loss, **auxiliary}
         loss = self.hparams.mel_weight * mel_loss

@@ -1,0 +1,70 @@
+"""Imports never run upwards, and importing has no side effects.
+
+recipes -> speechbrain_flowmac -> speechbrain_flowmac.codec -> lobes -> torch
+"""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LOBES = sorted((ROOT / "lobes").glob("*.py"))
+LOBE_IMPORTS = {
+    "dataclasses",
+    "math",
+    "numpy",
+    "speechbrain",
+    "speechbrain_flowmac",
+    "torch",
+    "typing",
+    "vector_quantize_pytorch",
+}
+
+
+def _imports(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+
+
+@pytest.mark.parametrize("path", LOBES, ids=lambda path: path.name)
+def test_lobes_import_only_what_is_below_them(path):
+    for name in _imports(path):
+        assert name.split(".")[0] in LOBE_IMPORTS
+        if name.startswith("speechbrain_flowmac"):
+            assert name.startswith("speechbrain_flowmac.lobes")
+
+
+def test_the_codec_imports_only_lobes():
+    for name in _imports(ROOT / "speechbrain_flowmac" / "codec.py"):
+        if name.startswith("speechbrain_flowmac"):
+            assert name.startswith("speechbrain_flowmac.lobes")
+
+
+def test_the_package_does_not_import_recipes_or_tests():
+    for path in (ROOT / "speechbrain_flowmac").rglob("*.py"):
+        tops = {name.split(".")[0] for name in _imports(path)}
+        assert not tops & {"recipes", "tests", "libritts_prepare"}
+
+
+def test_importing_leaves_random_state_and_threads_alone():
+    code = """
+import torch, numpy, random, speechbrain
+torch.manual_seed(3); numpy.random.seed(3); random.seed(3)
+before = (
+    torch.get_rng_state().sum().item(), numpy.random.get_state()[1].sum(),
+    random.getstate(), torch.get_num_threads(), torch.get_default_dtype(),
+)
+import speechbrain_flowmac, speechbrain_flowmac.cli, speechbrain_flowmac.brains
+after = (
+    torch.get_rng_state().sum().item(), numpy.random.get_state()[1].sum(),
+    random.getstate(), torch.get_num_threads(), torch.get_default_dtype(),
+)
+assert before == after, (before, after)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -1,0 +1,90 @@
+"""Coding in chunks gives what coding the whole gives."""
+
+import pytest
+import torch
+from corpus import speech_like
+from tiny_model import make_tiny_model
+
+from speechbrain_flowmac import FlowMACCodec
+from speechbrain_flowmac.chunking import windows
+
+HOP = 512
+
+
+@pytest.fixture(scope="module", params=["harmonic", "free"])
+def codec(request, tmp_path_factory):
+    folder = make_tiny_model(tmp_path_factory.mktemp("m"), head=request.param)
+    return FlowMACCodec.from_hparams(folder, run_opts={"device": "cpu"})
+
+
+def _blocks(signal, sizes):
+    start, position = 0, 0
+    while start < signal.shape[1]:
+        size = sizes[position % len(sizes)]
+        yield signal[:, start : start + size]
+        start, position = start + size, position + 1
+
+
+@pytest.fixture(scope="module")
+def signal():
+    # not a whole number of frames, two channels
+    sides = [speech_like(6.1, seed) for seed in (1, 2)]
+    return torch.stack([torch.as_tensor(side) for side in sides])
+
+
+@pytest.mark.parametrize("total", [1, 5, 6, 7, 100])
+@pytest.mark.parametrize("chunk, context", [(1, 0), (6, 2), (7, 30)])
+def test_windows_cover_the_stream_once(total, chunk, context):
+    stream = torch.arange(total * 4 - 1)[None]
+    kept = []
+    for window in windows(_blocks(stream, [3, 10]), total, chunk, context, 4):
+        assert window.lo == max(window.start - context, 0)
+        first = (window.start - window.lo) * 4
+        last = (window.end - window.lo) * 4
+        kept.append(window.data[:, first:last])
+    assert torch.equal(torch.cat(kept, 1), stream)
+
+
+@pytest.mark.parametrize("chunk", [16, 61])
+def test_chunked_tokens_are_those_of_the_whole(codec, signal, chunk):
+    whole, _ = codec.encode_batch(signal)
+    parts = codec.coder(chunk).encode(
+        _blocks(signal, [1000, 7777]), signal.shape[1]
+    )
+    assert torch.equal(torch.cat(list(parts), 1), whole)
+
+
+@pytest.mark.parametrize("n_steps", [0, 1, 3])
+@pytest.mark.parametrize("chunk", [16, 61])
+def test_chunked_samples_are_those_of_the_whole(codec, signal, chunk, n_steps):
+    tokens, _ = codec.encode_batch(signal)
+    whole = codec.decode_batch(tokens, n_steps=n_steps, seed=5)
+    with torch.no_grad():
+        parts = codec.coder(chunk).decode(
+            _blocks(tokens, [10, 1, 33]),
+            tokens.shape[1],
+            codec.sampling(n_steps),
+            seed=5,
+        )
+        chunked = torch.cat(list(parts), 1)
+    assert chunked.shape == whole.shape
+    assert whole.abs().max() > 1e-3
+    # float32 phases of the 200th harmonic leave some 1e-5 of rounding
+    torch.testing.assert_close(chunked, whole, atol=2e-4, rtol=1e-3)
+
+
+def test_a_context_too_short_would_be_noticed(codec, signal, monkeypatch):
+    whole, _ = codec.encode_batch(signal)
+    kind = type(codec.codec)
+    monkeypatch.setattr(kind, "encoder_receptive_field", 0)
+    parts = codec.coder(16).encode([signal], signal.shape[1])
+    assert not torch.equal(torch.cat(list(parts), 1), whole)
+
+
+def test_an_unbounded_receptive_field_is_coded_whole(
+    codec, signal, monkeypatch
+):
+    kind = type(codec.codec)
+    monkeypatch.setattr(kind, "encoder_receptive_field", None)
+    parts = list(codec.coder(16).encode([signal], signal.shape[1]))
+    assert len(parts) == 1
