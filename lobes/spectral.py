@@ -106,6 +106,11 @@ class FramedSTFT(nn.Module):
             mask = mask.unsqueeze(-1).to(frames.dtype)
             frames = frames * mask
             weight = weight * mask
-        return self._overlap_add(frames) / self._overlap_add(weight).clamp(
-            min=1e-8
-        )
+        weight = self._overlap_add(weight).clamp(min=1e-8)
+        signal = self._overlap_add(frames) / weight
+        if mask is not None:
+            # the last valid frames ring on past the end
+            signal = signal * mask.squeeze(-1).repeat_interleave(
+                self.hop_length, dim=1
+            )
+        return signal

@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from speechbrain_flowmac import __version__
 from speechbrain_flowmac.bitstream import (
     BitstreamError,
     BitstreamReader,
@@ -39,7 +40,20 @@ AUDIO_ENDING = ".wav"
 DEFAULT_MODEL = "flowmac-24khz-3kbps"
 EXAMPLE_FILE = "example.wav"
 
-# Other endings of formats that libsndfile reads
+# Formats that keep the sample rate and take more than one channel
+OUTPUT_ENDINGS = (
+    ".wav",
+    ".flac",
+    ".ogg",
+    ".mp3",
+    ".aiff",
+    ".au",
+    ".caf",
+    ".rf64",
+    ".w64",
+)
+
+# Endings that are not the name of a format
 MORE_ENDINGS = {".aif", ".aifc", ".oga", ".opus"}
 
 # What `export` writes, and an example: a folder of just these may be replaced
@@ -121,7 +135,7 @@ class Stops:
 
 
 def audio_endings():
-    """Endings of files that libsndfile reads and writes.
+    """Endings of files that libsndfile reads.
 
     Returns
     -------
@@ -129,13 +143,14 @@ def audio_endings():
 
     Example
     -------
-    >>> {".wav", ".flac"} <= audio_endings()
+    >>> {".wav", ".flac", ".aif"} <= audio_endings()
     True
     """
     import soundfile
 
-    formats = set(soundfile.available_formats()) - {"RAW"}
-    return {f".{name.lower()}" for name in formats}
+    # files without a header do not say what they hold
+    formats = set(soundfile.available_formats()) - {"RAW", "SD2"}
+    return {f".{name.lower()}" for name in formats} | MORE_ENDINGS
 
 
 def matches(name, endings):
@@ -162,7 +177,7 @@ def matches(name, endings):
     elif path.exists():
         yield path, Path(path.name)
     elif glob.has_magic(name):
-        fixed = [part for part in path.parts[:-1]]
+        fixed = list(path.parts[:-1])
         while any(glob.has_magic(part) for part in fixed):
             fixed.pop()
         root = Path(*fixed)
@@ -290,13 +305,11 @@ def check_audio_targets(jobs):
     jobs : list of Job
         Whose targets are audio.
     """
-    endings = audio_endings()
     for job in jobs:
-        ending = ending_of(job.target)
-        if ending.lower() not in endings:
+        if ending_of(job.target).lower() not in OUTPUT_ENDINGS:
             raise UsageError(
-                f"cannot write {ending!r} files ({job.target}), known are "
-                f"{' '.join(sorted(endings))}"
+                f"cannot write {job.target}, its ending must be one of "
+                f"{' '.join(OUTPUT_ENDINGS)}"
             )
 
 
@@ -394,10 +407,11 @@ def one_line(error):
     >>> one_line(ValueError("two\\n  lines")), one_line(KeyError("k"))
     ('two lines', "KeyError: 'k'")
     """
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.strerror}: {error.filename}"
+    if isinstance(error, OSError) and error.strerror:
+        name = f": {error.filename}" if error.filename else ""
+        return error.strerror + name
     text = " ".join(str(error).split())
-    if isinstance(error, (ValueError, OSError)) and text:
+    if isinstance(error, (ValueError, OSError, RuntimeError)) and text:
         return text
     return f"{type(error).__name__}: {text}"
 
@@ -574,7 +588,7 @@ def load_model(args):
         try:
             torch.empty(0, device=args.device)
         except (AssertionError, RuntimeError) as error:
-            reason = str(error).partition("\n")[0]
+            reason = one_line(error).partition(". ")[0]
             raise UsageError(f"device {args.device!r}: {reason}") from error
     try:
         codec = FlowMACCodec.from_hparams(args.model, run_opts=run_opts)
@@ -621,23 +635,25 @@ def encode_into(file, codec, source, args):
     tuple
         `StreamHeader`, and the seconds that it took.
     """
+    if Path(source).is_file():
+        return _encode(file, codec, source, source, args)
+    with opened(source) as pipe:
+        return _encode(file, codec, pipe, source, args)
+
+
+def _encode(file, codec, source, name, args):
     from speechbrain_flowmac.inference import open_audio
 
-    start = time.perf_counter()
     mix = args.channels == "mix"
-    if Path(source).is_file():
-        audio = open_audio(source, codec.sample_rate, mix)
-        header = _encode(file, codec, audio, source, args)
-    else:  # a pipe
-        with opened(source) as pipe:
-            audio = open_audio(pipe, codec.sample_rate, mix)
-            header = _encode(file, codec, audio, source, args)
-    return header, time.perf_counter() - start
-
-
-def _encode(file, codec, audio, name, args):
-    with audio as reader, samples_bar(reader.num_samples, name) as progress:
-        return codec.write_stream(reader, file, args.codebooks, progress.update)
+    with (
+        open_audio(source, codec.sample_rate, mix) as audio,
+        samples_bar(audio.num_samples, name) as progress,
+    ):
+        start = time.perf_counter()
+        header = codec.write_stream(
+            audio, file, args.codebooks, progress.update
+        )
+        return header, time.perf_counter() - start
 
 
 class CountingReader:
@@ -685,11 +701,11 @@ def decode_into(file, ending, codec, stream, name, args):
     """
     from speechbrain_flowmac.inference import write_audio
 
-    start = time.perf_counter()
     options = sampling_options(args)
     on_damage = getattr(args, "on_damage", "raise")
     reader = CountingReader(BitstreamReader(stream, on_damage))
     header = reader.header
+    start = time.perf_counter()
     with samples_bar(header.num_samples, name) as progress:
 
         def shown(blocks):
@@ -739,8 +755,7 @@ def round_trip(coded, file, ending, codec, source, args):
 
 def encode(args):
     """`flowmac encode`"""
-    endings = audio_endings() | MORE_ENDINGS
-    jobs = plan(args, endings, STREAM_ENDING, STREAM_ENDING)
+    jobs = plan(args, audio_endings(), STREAM_ENDING, STREAM_ENDING)
     codec = load_model(args)
 
     def work(job):
@@ -773,8 +788,7 @@ def decode(args):
 
 def reconstruct(args):
     """`flowmac reconstruct`"""
-    endings = audio_endings() | MORE_ENDINGS
-    jobs = plan(args, endings, AUDIO_ENDING, f".flowmac{AUDIO_ENDING}")
+    jobs = plan(args, audio_endings(), AUDIO_ENDING, f".flowmac{AUDIO_ENDING}")
     check_audio_targets(jobs)
     codec = load_model(args)
 
@@ -1121,6 +1135,7 @@ def build_parser():
         description="FlowMAC, a neural audio codec: 24 kHz at 3 kbps.",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name, function, text):
@@ -1236,8 +1251,10 @@ def main(argv=None):
     except Stopped as stop:
         return 128 + stop.args[0]
     except BrokenPipeError:
-        # whoever read stdout has seen enough; Python must not flush it
-        sys.stdout = open(os.devnull, "w")
+        # whoever read stdout has seen enough; what is left goes nowhere
+        with suppress(OSError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
         return 1
     except Exception as error:
         complain(error, args.debug)

@@ -7,6 +7,7 @@ that a run that was killed goes on exactly as if it had not been.
 import json
 import logging
 import zlib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,11 @@ from tqdm import tqdm
 from speechbrain_flowmac.lobes.features import RunningStatistics, num_frames
 
 logger = logging.getLogger(__name__)
+
+F0_RATE = 16000  # of the pitch detector, in Hz
+# Below SwiftF0's own 0.5: calling breath voiced costs a vocoder less, which
+# can still turn the harmonics down, than calling a weak voice breath
+VOICED_CONFIDENCE = 0.35
 
 
 def read_crop(path, num_samples, sample_rate, position=None):
@@ -54,8 +60,22 @@ def read_crop(path, num_samples, sample_rate, position=None):
     return torch.from_numpy(mono[:num_samples])
 
 
+@cache
+def _pitch_detector():
+    try:
+        from swift_f0 import SwiftF0
+    except ImportError as error:
+        raise ImportError(
+            "F0 labels need swift-f0: pip install 'speechbrain-flowmac[train]'"
+        ) from error
+    return SwiftF0(threads=1, spin=False)
+
+
 def label_f0(signal, sample_rate, hop_length, num_frames, f_min, f_max):
-    """F0 labels by DIO and StoneMask (Morise, 2016), at the middle of hops.
+    """F0 labels by SwiftF0 (2508.18440), at the middle of hops.
+
+    It runs at some 60 times real time on one core, and unlike trackers
+    without learning it is not led astray by rumble and mains hum.
 
     Arguments
     ---------
@@ -77,25 +97,16 @@ def label_f0(signal, sample_rate, hop_length, num_frames, f_min, f_max):
     torch.Tensor
         In Hz, 0 where unvoiced, float32 [num_frames].
     """
-    try:
-        import pyworld
-    except ImportError as error:
-        raise ImportError(
-            "F0 labels need pyworld: pip install 'speechbrain-flowmac[train]'"
-        ) from error
-    samples = np.zeros(num_frames * hop_length + hop_length)
-    # label f is for the middle of hop f: drop the first half hop
-    shifted = signal[hop_length // 2 :].double().numpy()[: len(samples)]
-    samples[: len(shifted)] = shifted
-    f0, times = pyworld.dio(
-        samples,
-        sample_rate,
-        f0_floor=f_min,
-        f0_ceil=f_max,
-        frame_period=1000 * hop_length / sample_rate,
-    )
-    f0 = pyworld.stonemask(samples, f0, times, sample_rate)
-    return torch.from_numpy(f0[:num_frames]).float()
+    samples = np.zeros(num_frames * hop_length, dtype=np.float32)
+    samples[: len(signal)] = signal.numpy()[: len(samples)]
+    if sample_rate != F0_RATE:
+        samples = soxr.resample(samples, sample_rate, F0_RATE)
+    found = _pitch_detector().detect(samples, F0_RATE, fmin=f_min, fmax=f_max)
+    times = (np.arange(num_frames) + 0.5) * hop_length / sample_rate
+    octaves = np.interp(times, found.timestamps, np.log2(found.pitch_hz))
+    confidence = np.interp(times, found.timestamps, found.confidence)
+    f0 = np.where(confidence >= VOICED_CONFIDENCE, 2.0**octaves, 0.0)
+    return torch.from_numpy(f0).float()
 
 
 class Cropper:

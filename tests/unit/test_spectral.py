@@ -47,10 +47,6 @@ def test_items_of_a_batch_end_where_they_end(n_fft, hop):
         torch.testing.assert_close(batch[i : i + 1, : frames * hop], single)
 
 
-@pytest.mark.xfail(
-    reason="the last frame's tail is divided by a vanishing window",
-    strict=True,
-)
 @pytest.mark.parametrize("n_fft, hop", SIZES)
 def test_items_of_a_batch_are_silent_past_their_end(n_fft, hop):
     stft = FramedSTFT(n_fft, hop).double()

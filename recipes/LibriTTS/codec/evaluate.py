@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""Codes a split through real files and prints a table by codebooks.
+
+> python recipes/LibriTTS/codec/evaluate.py flowmac-24khz-3kbps \
+      --data_folder data/LibriTTS --split test-clean
+
+Each utterance is brought to -26 dB, written as a `.fmac` file, cut down to
+fewer codebooks without the encoder, and decoded from the file.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from speechbrain_flowmac import FlowMACCodec
+from speechbrain_flowmac.bitstream import transcode
+from speechbrain_flowmac.data import read_crop
+from speechbrain_flowmac.metrics import (
+    estoi,
+    log_mel_distance,
+    pesq_wb,
+    to_level,
+)
+
+
+def code(codec, signal, folder, counts, n_steps):
+    """Codes a signal at each number of codebooks.
+
+    Arguments
+    ---------
+    codec : FlowMACCodec
+        The model.
+    signal : numpy.ndarray
+        Shape [T].
+    folder : Path
+        For the files.
+    counts : list of int
+        Numbers of codebooks.
+    n_steps : int or None
+        Of the solver.
+
+    Yields
+    ------
+    tuple
+        Number of codebooks, payload bits per second, decoded signal [T].
+    """
+    soundfile.write(
+        folder / "in.wav", signal, codec.sample_rate, subtype="FLOAT"
+    )
+    codec.compress(folder / "in.wav", folder / "all.fmac")
+    for count in counts:
+        stream = folder / "some.fmac"
+        header = transcode(folder / "all.fmac", stream, count)
+        codec.decompress(stream, folder / "out.wav", n_steps=n_steps)
+        decoded, _ = soundfile.read(folder / "out.wav")
+        seconds = header.num_frames / codec.frame_rate
+        yield count, 8 * header.payload_bytes / seconds, decoded
+
+
+def main():
+    """Evaluates and prints."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("model", help="built-in name, folder or Hub id")
+    parser.add_argument("--data_folder", default="data/LibriTTS", type=Path)
+    parser.add_argument("--split", default="test-clean")
+    parser.add_argument("--codebooks", nargs="+", type=int, default=None)
+    parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--limit", type=int, default=None)
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    files = sorted((arguments.data_folder / arguments.split).rglob("*.wav"))
+    if not files:
+        parser.error(f"no wav under {arguments.data_folder / arguments.split}")
+    files = files[: arguments.limit]
+    codec = FlowMACCodec.from_hparams(
+        arguments.model, run_opts={"device": arguments.device}
+    )
+    rate = codec.sample_rate
+    rows = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for path in tqdm(files, dynamic_ncols=True):
+            signal = read_crop(path, None, rate).numpy().astype(np.float64)
+            signal = to_level(signal)
+            for count, bits, decoded in code(
+                codec,
+                signal,
+                Path(folder),
+                arguments.codebooks or [1, 2, 4, 8],
+                arguments.steps,
+            ):
+                rows.setdefault(count, []).append(
+                    (
+                        bits,
+                        pesq_wb(signal, decoded, rate),
+                        estoi(signal, decoded, rate),
+                        log_mel_distance(
+                            signal, decoded, codec.codec.features
+                        ),
+                    )
+                )
+    print(f"{len(files)} utterances of {arguments.split}, {arguments.model}")
+    print("| codebooks | bit/s | PESQ-WB | ESTOI | log-mel L1 |")
+    print("|---|---|---|---|---|")
+    for count, values in sorted(rows.items()):
+        bits, quality, clarity, distance = np.nanmean(values, axis=0)
+        print(
+            f"| {count} | {bits:.0f} | {quality:.2f} | {clarity:.3f} "
+            f"| {distance:.3f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,776 @@
+"""The command line, with a tiny model of random weights."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+from corpus import speech_like
+from tiny_model import make_tiny_model
+
+from speechbrain_flowmac.cli import main
+
+HOP = 512
+HEADER_BYTES = 40
+CHUNK_FRAMES = 47
+LONG_SECONDS = 1200
+
+
+def frames_of(samples):
+    return -(-samples // HOP)
+
+
+def bytes_of(samples, codebooks=8, channels=1):
+    """Payload and file size of one stream with codes of 8 bits."""
+    frames = frames_of(samples)
+    payload = frames * codebooks * channels
+    return payload, HEADER_BYTES + 4 * -(-frames // CHUNK_FRAMES) + payload
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def options(model):
+    return ["--model", str(model), "--device", "cpu", "--threads", "1"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder to work in."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def flowmac(here, capsys, options):
+    """Runs a command in this process; all that needs a model gets ours."""
+
+    def run(command, *argv):
+        argv = [command, *map(str, argv)]
+        if command not in ("transcode", "info", "export"):
+            argv += options
+        code = main(argv)
+        captured = capsys.readouterr()
+        return SimpleNamespace(code=code, out=captured.out, err=captured.err)
+
+    return run
+
+
+@pytest.fixture
+def succeeds(flowmac):
+    def run(*argv):
+        result = flowmac(*argv)
+        assert (result.code, result.err) == (0, "")
+        return result.out
+
+    return run
+
+
+@pytest.fixture
+def fails(flowmac, here):
+    """Runs a command that must fail in one line and leave all as it was."""
+
+    def run(code, text, *argv):
+        before = contents(here)
+        result = flowmac(*argv)
+        assert result.code == code
+        (line,) = result.err.splitlines()
+        assert line.startswith("flowmac: error: ")
+        assert text in line
+        assert result.out == ""
+        assert contents(here) == before
+
+    return run
+
+
+def contents(folder):
+    """All files and folders in a folder, hidden ones too."""
+    return {
+        path.relative_to(folder).as_posix(): path.is_file()
+        and path.read_bytes()
+        for path in folder.rglob("*")
+    }
+
+
+def process(*argv, **options):
+    """Runs a command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "speechbrain_flowmac.cli", *map(str, argv)],
+        capture_output=True,
+        **options,
+    )
+
+
+def write_audio(path, samples=24000, rate=24000, channels=1, seed=1, **how):
+    signal_ = np.stack(
+        [
+            speech_like(samples / rate, seed + i, rate)[:samples]
+            for i in range(channels)
+        ],
+        axis=1,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, signal_, rate, **how)
+    return path
+
+
+def read_audio(path):
+    return soundfile.read(path, dtype="float32", always_2d=True)[0]
+
+
+# Round trips and sizes
+
+
+@pytest.mark.parametrize("samples", [1, 511, 512, 513, 24064, 24065, 300000])
+def test_encode_then_decode(succeeds, here, samples):
+    write_audio(here / "a.wav", samples)
+    line = succeeds("encode", "a.wav")
+    payload, size = bytes_of(samples)
+    assert (here / "a.fmac").stat().st_size == size
+    assert line.startswith("a.wav -> a.fmac: ")
+    for part in (
+        f"{samples} samples,",
+        f"{size} bytes (40 header + {size - payload - 40} CRC + {payload} ",
+        "3.000 kbps payload",
+        f"{8 * size * 24 / samples:.3f} kbps file",
+        "real-time factor",
+    ):
+        assert part in line
+    line = succeeds("decode", "a.fmac", "-o", "b.wav")
+    assert "real-time factor" in line
+    assert "1 function evaluation" in line
+    found = soundfile.info("b.wav")
+    assert (found.frames, found.samplerate, found.channels) == (
+        samples,
+        24000,
+        1,
+    )
+    assert sorted(contents(here)) == ["a.fmac", "a.wav", "b.wav"]
+
+
+def test_reconstruct_is_encode_then_decode(succeeds, here):
+    write_audio(here / "a.wav", 30000)
+    succeeds("encode", "a.wav", "--codebooks", 5)
+    succeeds("decode", "a.fmac", "-o", "b.wav", "--seed", 3)
+    line = succeeds("reconstruct", "a.wav", "--codebooks", 5, "--seed", 3)
+    assert f"{bytes_of(30000, 5)[1]} bytes" in line
+    assert (here / "a.flowmac.wav").read_bytes() == (
+        here / "b.wav"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize("codebooks", [1, 3, 8])
+def test_transcode_is_encoding_with_fewer_codebooks(succeeds, here, codebooks):
+    write_audio(here / "a.wav", 50000)
+    succeeds("encode", "a.wav")
+    succeeds("encode", "a.wav", "-o", "few.fmac", "--codebooks", codebooks)
+    line = succeeds(
+        "transcode", "a.fmac", "-o", "b.fmac", "--codebooks", codebooks
+    )
+    assert f"{0.375 * codebooks:.3f} kbps payload" in line
+    assert (here / "b.fmac").read_bytes() == (here / "few.fmac").read_bytes()
+    assert (here / "b.fmac").stat().st_size == bytes_of(50000, codebooks)[1]
+    succeeds("decode", "b.fmac")
+    assert len(read_audio("b.wav")) == 50000
+
+
+@pytest.mark.parametrize(
+    "rate, subtype",
+    [(16000, "PCM_16"), (44100, "FLOAT"), (48000, "PCM_24"), (8000, "PCM_U8")],
+)
+@pytest.mark.parametrize("samples", [1, 16001])
+def test_other_rates_are_resampled(succeeds, here, rate, subtype, samples):
+    write_audio(here / "a.wav", samples, rate, subtype=subtype)
+    succeeds("reconstruct", "a.wav", "-o", "b.wav")
+    assert len(read_audio("b.wav")) == -(-samples * 24000 // rate)
+
+
+def test_lossless_formats_code_alike(succeeds, here):
+    write_audio(here / "a.wav", 30000, subtype="PCM_16")
+    soundfile.write("b.flac", *soundfile.read("a.wav", dtype="int16"))
+    succeeds("encode", "a.wav", "b.flac", "-o", "out")
+    a, b = (here / "out" / name for name in ("a.fmac", "b.fmac"))
+    assert a.read_bytes() == b.read_bytes()
+
+
+@pytest.mark.parametrize("ending", [".ogg", ".mp3", ".flac", ".aiff"])
+def test_other_formats_in_and_out(succeeds, here, ending):
+    write_audio(here / f"a{ending}", 30000)
+    succeeds("encode", f"a{ending}")
+    succeeds("decode", "a.fmac", "-o", f"b{ending}")
+    assert soundfile.info(f"b{ending}").frames == 30000
+    assert soundfile.info(f"b{ending}").format == ending[1:].upper()
+
+
+def test_channels(succeeds, here):
+    write_audio(here / "a.wav", 30000, channels=2)
+    line = succeeds("encode", "a.wav", "--channels", "each")
+    assert "6.000 kbps payload" in line
+    payload, size = bytes_of(30000, channels=2)
+    assert (here / "a.fmac").stat().st_size == size
+    succeeds("decode", "a.fmac", "-o", "both.wav")
+    both = read_audio("both.wav")
+    assert both.shape == (30000, 2)
+    for channel in range(2):
+        soundfile.write("one.wav", read_audio("a.wav")[:, channel], 24000)
+        succeeds("reconstruct", "one.wav", "-o", "x.wav", "--overwrite")
+        # two signals in one batch round differently
+        np.testing.assert_allclose(
+            both[:, channel], read_audio("x.wav")[:, 0], atol=1e-3
+        )
+    line = succeeds("reconstruct", "a.wav", "-o", "mixed.wav")
+    assert "3.000 kbps payload" in line
+    assert read_audio("mixed.wav").shape == (30000, 1)
+
+
+def test_seeds(succeeds, here):
+    write_audio(here / "a.wav")
+    succeeds("encode", "a.wav")
+    succeeds("encode", "a.wav", "-o", "again.fmac")
+    assert (here / "a.fmac").read_bytes() == (here / "again.fmac").read_bytes()
+    for name, seed in (("b", 5), ("c", 5), ("d", 6)):
+        succeeds("decode", "a.fmac", "-o", f"{name}.wav", "--seed", seed)
+    b, c, d = (read_audio(f"{name}.wav") for name in "bcd")
+    assert np.array_equal(b, c)
+    assert not np.array_equal(b, d)
+
+
+def test_solver(succeeds, here):
+    write_audio(here / "a.wav")
+    succeeds("encode", "a.wav")
+    sounds = []
+    for steps, solver, count in ((0, "euler", 0), (4, "midpoint", 8)):
+        line = succeeds(
+            *("decode", "a.fmac", "-o", f"{solver}.wav"),
+            *("--steps", steps, "--solver", solver),
+        )
+        assert f", {count} function evaluations" in line
+        sounds.append(read_audio(f"{solver}.wav"))
+    assert not np.array_equal(*sounds)
+
+
+# Where files come from and go to
+
+
+def test_pipes(succeeds, here, options):
+    write_audio(here / "a.wav", 30000)
+    succeeds("encode", "a.wav")
+    succeeds("decode", "a.fmac", "-o", "b.wav")
+    coded = process(
+        "encode", "-", *options, input=(here / "a.wav").read_bytes()
+    )
+    assert (coded.returncode, coded.stdout) == (
+        0,
+        (here / "a.fmac").read_bytes(),
+    )
+    assert coded.stderr.decode().startswith("- -> -: 1.250 s, 30000 samples")
+    assert len(coded.stderr.splitlines()) == 1
+    decoded = process("decode", "-", "-o", "-", *options, input=coded.stdout)
+    assert (decoded.returncode, decoded.stdout) == (
+        0,
+        (here / "b.wav").read_bytes(),
+    )
+    assert len(decoded.stderr.splitlines()) == 1
+    few = process(
+        *("transcode", "-", "-o", "-", "--codebooks", "2"),
+        input=coded.stdout,
+    )
+    assert len(few.stdout) == bytes_of(30000, 2)[1]
+    found = process("info", "-", "--json", input=few.stdout)
+    assert json.loads(found.stdout)[0]["codebooks"] == 2
+
+
+def test_pipes_refuse_bad_streams(succeeds, here, options):
+    write_audio(here / "a.wav")
+    succeeds("encode", "a.wav")
+    good = (here / "a.fmac").read_bytes()
+    before = contents(here)
+    for bad, text in ((good[:-1], "chunk"), (good + b"x", "found more")):
+        result = process("decode", "-", "-o", "b.wav", *options, input=bad)
+        assert (result.returncode, result.stdout) == (1, b"")
+        assert text in result.stderr.decode()
+        assert len(result.stderr.splitlines()) == 1
+    assert contents(here) == before
+
+
+@pytest.fixture
+def tree(here):
+    for name in ("in/a.wav", "in/deep/b.flac", "in/deep/er/c.wav"):
+        write_audio(here / name, 2000)
+    (here / "in/notes.txt").write_text("no audio")
+    return here
+
+
+def test_folders_are_mirrored(succeeds, tree):
+    lines = succeeds("encode", "in", "-o", "coded").splitlines()
+    assert len(lines) == 3
+    succeeds("decode", "coded", "-o", "new/decoded")
+    assert {n for n, held in contents(tree / "new").items() if held} == {
+        "decoded/a.wav",
+        "decoded/deep/b.wav",
+        "decoded/deep/er/c.wav",
+    }
+
+
+def test_patterns_are_expanded(succeeds, tree):
+    succeeds("encode", "in/**/*.wav", "-o", "coded")
+    assert {n for n, held in contents(tree / "coded").items() if held} == {
+        "a.fmac",
+        "deep/er/c.fmac",
+    }
+
+
+def test_without_an_output_files_go_beside_their_input(succeeds, tree):
+    succeeds("encode", "in")
+    assert (tree / "in/deep/b.fmac").is_file()
+    succeeds("encode", "in/a.wav", "-o", "in/deep")
+    assert (tree / "in/deep/a.fmac").is_file()
+    succeeds("encode", "in/a.wav", "-o", "made/")
+    assert (tree / "made/a.fmac").is_file()
+
+
+def test_a_name_that_looks_like_a_pattern(succeeds, here):
+    write_audio(here / "a[1].wav", 2000)
+    write_audio(here / "a1.wav", 2000)
+    succeeds("encode", "a[1].wav", "-o", "b.fmac")
+    assert sorted(contents(here)) == ["a1.wav", "a[1].wav", "b.fmac"]
+
+
+def test_a_batch_goes_on_after_a_failure(flowmac, tree):
+    result = flowmac(
+        "encode", "in/a.wav", "in/notes.txt", "in/deep", "-o", "out"
+    )
+    assert result.code == 1
+    assert len(result.out.splitlines()) == 3
+    first, last = result.err.splitlines()
+    assert first.startswith("flowmac: error: ") and "notes.txt" in first
+    assert last == "flowmac: error: 1 of 4 files failed: in/notes.txt"
+    assert len([held for held in contents(tree / "out").values() if held]) == 3
+
+
+def test_the_folder_of_a_failure_is_not_left(fails, here):
+    (here / "a.wav").write_bytes(b"no audio")
+    fails(1, "cannot read a.wav", "encode", "a.wav", "-o", "new/er/")
+
+
+def test_overwrite(succeeds, fails, here):
+    write_audio(here / "a.wav", 2000)
+    (here / "a.fmac").write_bytes(b"old")
+    fails(2, "a.fmac exists", "encode", "a.wav")
+    fails(2, "a.wav is an input", "encode", "a.wav", "-o", "a.wav")
+    fails(
+        *(2, "a.wav is an input"),
+        *("encode", "a.wav", "-o", "./a.wav", "--overwrite"),
+    )
+    succeeds("encode", "a.wav", "--overwrite")
+    assert (here / "a.fmac").stat().st_size == bytes_of(2000)[1]
+
+
+def test_clashes(fails, tree):
+    write_audio(tree / "in/a.flac", 2000)
+    fails(2, "would both become", "encode", "in", "-o", "out")
+    fails(
+        2, "would both become", "encode", "in/a.wav", "in/a.flac", "-o", "out"
+    )
+    fails(2, "notes.txt is a file", "encode", "in", "-o", "in/notes.txt")
+    fails(2, "no such folder", "encode", "in/a.wav", "-o", "no/b.fmac")
+    fails(2, "single file", "encode", "in", "-o", "-")
+    fails(2, "only input", "encode", "-", "in/a.wav", "-o", "out")
+    (tree / "in/b.fmac").mkdir()
+    fails(
+        *(2, "is a folder"),
+        *("encode", "in/deep/b.flac", "in/a.wav", "-o", "in", "--overwrite"),
+    )
+
+
+# Bad input
+
+
+def test_missing_inputs(fails, here):
+    (here / "empty").mkdir()
+    write_audio(here / "a.wav", 2000)
+    fails(2, "no such file: b.wav", "encode", "a.wav", "b.wav", "-o", "out")
+    fails(2, "no such file: *.flac", "encode", "*.flac", "-o", "out")
+    fails(2, "folder empty", "encode", "empty", "-o", "out")
+    fails(2, "no such file: a.fmac", "decode", "a.fmac")
+    fails(2, "no such file: a.fmac", "info", "a.fmac")
+
+
+def test_bad_audio(fails, here):
+    soundfile.write("empty.wav", np.zeros(0), 24000)
+    fails(1, "holds no samples", "encode", "empty.wav")
+    (here / "text.wav").write_text("This is no audio. " * 100)
+    fails(1, "cannot read text.wav", "encode", "text.wav")
+    fails(1, "cannot read text.wav", "reconstruct", "text.wav")
+    wrong = np.zeros(2000, np.float32)
+    wrong[1000] = np.nan
+    soundfile.write("nan.wav", wrong, 24000, subtype="FLOAT")
+    fails(1, "nan.wav", "encode", "nan.wav")
+
+
+@pytest.fixture
+def stream(succeeds, here):
+    """A stream of 200 frames, so of 5 chunks; its audio is taken away."""
+    write_audio(here / "a.wav", 200 * HOP)
+    succeeds("encode", "a.wav")
+    (here / "a.wav").unlink()
+    return here / "a.fmac"
+
+
+def chunk_at(index):
+    """Offset of a chunk of a mono stream of 8 codebooks."""
+    return HEADER_BYTES + index * (4 + CHUNK_FRAMES * 8)
+
+
+def flip(data, place):
+    changed = bytearray(data)
+    changed[place] ^= 1
+    return bytes(changed)
+
+
+DAMAGES = {
+    "changed": (lambda data: flip(data, chunk_at(1) + 9), 1, "CRC-32"),
+    "truncated": (lambda data: data[: chunk_at(2) + 1], 3, "found"),
+    "only a header": (lambda data: data[:HEADER_BYTES], 5, "found 40"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damage(fails, succeeds, flowmac, stream, here, name):
+    damage, lost, text = DAMAGES[name]
+    succeeds("decode", "a.fmac", "-o", "good.wav")
+    good = read_audio("good.wav")
+    stream.write_bytes(damage(stream.read_bytes()))
+    fails(1, text, "decode", "a.fmac")
+    fails(1, text, "transcode", "a.fmac", "-o", "b.fmac", "--codebooks", 2)
+    line = succeeds("decode", "a.fmac", "--on-damage", "conceal")
+    assert f"{lost} of 5 chunks damaged and concealed" in line
+    heard = read_audio("a.wav")
+    assert heard.shape == good.shape
+    assert not np.array_equal(heard, good)
+    result = flowmac("info", "a.fmac", "--json")
+    assert result.code == 1
+    assert f"{lost} of 5 chunks" in result.err
+    assert json.loads(result.out)[0]["damaged_chunks"] == lost
+
+
+def test_what_follows_the_stream_is_refused(fails, flowmac, succeeds, stream):
+    stream.write_bytes(stream.read_bytes() + b"more")
+    fails(1, "found 1664", "decode", "a.fmac")
+    result = flowmac("info", "a.fmac")
+    assert (result.code, len(result.err.splitlines())) == (1, 1)
+    assert "4 bytes follow" in result.err
+    succeeds("decode", "a.fmac", "--on-damage", "conceal")
+
+
+@pytest.mark.parametrize("policy", ["raise", "conceal"])
+def test_without_a_whole_header_nothing_is_decoded(fails, stream, policy):
+    data = stream.read_bytes()
+    for bad, text in (
+        (b"", "found 0"),
+        (data[:20], "found 20"),
+        (b"RIFF" + data[4:], "an .fmac file begins with"),
+        (flip(data, 5), "CRC-32"),
+        (data[:4] + b"\x09" + data[5:], "version 9"),
+    ):
+        stream.write_bytes(bad)
+        fails(1, text, "decode", "a.fmac", "--on-damage", policy)
+
+
+def test_info_goes_on_after_a_bad_file(flowmac, stream, here):
+    (here / "bad.fmac").write_bytes(b"nothing")
+    result = flowmac("info", ".")
+    assert result.code == 1
+    assert result.err.startswith("flowmac: error: bad.fmac: an .fmac file")
+    assert result.out.startswith("a.fmac\n")
+    found = json.loads(flowmac("info", ".", "--json").out)
+    assert [about["file"] for about in found] == ["a.fmac"]
+
+
+def test_info(succeeds, stream):
+    (found,) = json.loads(succeeds("info", "a.fmac", "--json"))
+    fingerprint = found.pop("fingerprint")
+    assert len(bytes.fromhex(fingerprint)) == 8
+    assert found == {
+        "file": "a.fmac",
+        "seconds": 200 * HOP / 24000,
+        "samples": 200 * HOP,
+        "sample_rate": 24000,
+        "channels": 1,
+        "frames": 200,
+        "hop_length": HOP,
+        "frame_rate": 46.875,
+        "codebooks": 8,
+        "bits_per_code": 8,
+        "chunks": 5,
+        "frames_per_chunk": CHUNK_FRAMES,
+        "header_bytes": 40,
+        "checksum_bytes": 20,
+        "payload_bytes": 1600,
+        "file_bytes": 1660,
+        "payload_bit_rate": 3000.0,
+        "file_bit_rate": 3112.5,
+        "damaged_chunks": 0,
+        "trailing_bytes": 0,
+    }
+    text = succeeds("info", "a.fmac")
+    for part in (
+        "1660 bytes (40 header + 20 CRC + 1600 payload), 3.112 kbps",
+        "1600 bytes, 3.000 kbps",
+        fingerprint,
+    ):
+        assert part in text
+
+
+def test_the_stream_of_another_model_is_refused(flowmac, stream, tmp_path):
+    other = make_tiny_model(tmp_path / "other", seed=1)
+    result = flowmac("decode", "a.fmac", "--model", other)
+    # the last option counts: ours, which the fixture adds
+    assert result.code == 0
+    os.remove("a.wav")
+    code = main(["decode", "a.fmac", "--model", str(other), "--device", "cpu"])
+    assert code == 1
+    assert not os.path.exists("a.wav")
+
+
+# Bad options
+
+
+@pytest.mark.parametrize(
+    "text, argv",
+    [
+        ("codebooks", ["encode", "a.wav", "--codebooks", 9]),
+        ("1..255", ["encode", "a.wav", "--codebooks", 0]),
+        ("1..255", ["encode", "a.wav", "--codebooks", "two"]),
+        ("--channels", ["encode", "a.wav", "--channels", "left"]),
+        ("solver", ["reconstruct", "a.wav", "--solver", "newton"]),
+        ("0..", ["reconstruct", "a.wav", "--steps", -1]),
+        ("0..", ["reconstruct", "a.wav", "--seed", 2**64]),
+        ("0 or more", ["reconstruct", "a.wav", "--guidance", "nan"]),
+        ("condition_dropout", ["reconstruct", "a.wav", "--guidance", 1]),
+        ("must be one of", ["reconstruct", "a.wav", "-o", "b.xyz"]),
+        ("--on-damage", ["decode", "a.wav", "--on-damage", "ignore"]),
+        ("--nonsense", ["encode", "a.wav", "--nonsense"]),
+        ("--codebooks", ["transcode", "a.wav", "-o", "b.fmac"]),
+        ("invalid choice", ["nonsense"]),
+    ],
+)
+def test_bad_options(fails, here, text, argv):
+    write_audio(here / "a.wav", 2000)
+    fails(2, text, *argv)
+
+
+def test_a_model_or_device_that_is_not_there(here, capsys, model):
+    write_audio(here / "a.wav", 2000)
+    for text, options in (
+        ("flowmac-24khz-3kbs", ["--model", "flowmac-24khz-3kbs"]),
+        ("'warp'", ["--model", model, "--device", "warp"]),
+        ("'cpu:x'", ["--model", model, "--device", "cpu:x"]),
+        ("hyperparams.yaml", ["--model", here]),
+    ):
+        assert main(["encode", "a.wav", *map(str, options)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("flowmac: error: ") and text in line
+    assert list(contents(here)) == ["a.wav"]
+
+
+def test_no_more_codebooks_than_the_stream_has(fails, stream):
+    fails(
+        *(1, "1..8, found 9"),
+        *("transcode", "a.fmac", "-o", "b.fmac", "--codebooks", 9),
+    )
+
+
+def test_debug_shows_where(flowmac, here):
+    (here / "a.wav").write_bytes(b"no audio")
+    result = flowmac("encode", "a.wav", "--debug")
+    assert result.code == 1
+    assert "Traceback" in result.err
+    assert result.err.splitlines()[-1].startswith("flowmac: error: ")
+
+
+def test_help_and_version(capsys):
+    for argv in (["--help"], ["decode", "--help"], ["--version"]):
+        assert main(argv) == 0
+        assert capsys.readouterr().out
+
+
+# The demo and the export
+
+
+def test_demo(flowmac, succeeds, here, model, options, tmp_path, capsys):
+    whole = tmp_path / "whole"
+    shutil.copytree(model, whole)
+    write_audio(whole / "example.wav", 30000)
+    argv = ["demo", *options, "--model", str(whole)]
+    assert main(argv) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    for part in ("3.000 kbps", "real-time factor", "decoded.wav"):
+        assert part in captured.out
+    assert {n for n, held in contents(here).items() if held} == {
+        "flowmac_demo/original.wav",
+        "flowmac_demo/coded.fmac",
+        "flowmac_demo/decoded.wav",
+    }
+    demo = here / "flowmac_demo"
+    assert (demo / "coded.fmac").stat().st_size == bytes_of(30000)[1]
+    assert len(read_audio(demo / "decoded.wav")) == 30000
+    succeeds("reconstruct", demo / "original.wav", "-o", "b.wav")
+    assert (here / "b.wav").read_bytes() == (demo / "decoded.wav").read_bytes()
+    assert main(argv) == 2
+    assert "exists" in capsys.readouterr().err
+    assert main([*argv, "--overwrite"]) == 0
+
+
+def test_demo_without_an_example(fails):
+    fails(2, "comes without example.wav", "demo")
+
+
+def make_run(folder, model, name):
+    """A folder as a training leaves it, of a part of a model."""
+    import torch
+    from hyperpyyaml import load_hyperpyyaml, resolve_references
+    from safetensors.torch import load_file
+    from speechbrain.utils.checkpoints import Checkpointer
+
+    text = (model / "hyperparams.yaml").read_text()
+    module = load_hyperpyyaml(text)[name]
+    module.load_state_dict(load_file(str(model / f"{name}.safetensors")))
+    folder.mkdir()
+    resolved = resolve_references(text).read()
+    (folder / "hyperparams.yaml").write_text(resolved)
+    ema = torch.nn.ModuleDict({"module": module})
+    keeper = Checkpointer(folder / "save", {"ema": ema})
+    keeper.save_checkpoint(meta={"loss": 1.0})
+
+
+def test_export(flowmac, succeeds, here, model, capsys):
+    make_run(here / "codec_run", model, "codec")
+    make_run(here / "vocoder_run", model, "vocoder")
+    argv = ["export", "codec_run", "vocoder_run", "made"]
+    result = flowmac(*argv)
+    assert result.code == 0
+    assert "3.000 kbps" in result.out
+    write_audio(here / "a.wav", 2000)
+    assert main(["reconstruct", "a.wav", "--model", "made"]) == 0
+    capsys.readouterr()
+    assert flowmac(*argv).code == 2
+    assert flowmac(*argv, "--overwrite").code == 0
+
+
+def test_export_refuses(fails, here):
+    for name in ("codec_run", "vocoder_run"):
+        (here / name).mkdir()
+    runs = ["codec_run", "vocoder_run"]
+    fails(2, "no such folder: nowhere", "export", *runs[:1], "nowhere", "made")
+    fails(1, "no training folder", "export", *runs, "made")
+    fails(2, "no such file: card", "export", *runs, "made", "--card", "card")
+    (here / "mine").mkdir()
+    (here / "mine" / "thesis.txt").write_text("years of work")
+    fails(2, "exists", "export", *runs, "mine")
+    fails(2, "thesis.txt", "export", *runs, "mine", "--overwrite")
+
+
+# Limits
+
+
+def test_what_needs_no_model_imports_no_torch(here, succeeds):
+    write_audio(here / "a.wav", 2000)
+    succeeds("encode", "a.wav")
+    script = (
+        "import sys\n"
+        "from speechbrain_flowmac.cli import main\n"
+        "main(['info', 'a.fmac'])\n"
+        "main('transcode a.fmac -o b.fmac --codebooks 1'.split())\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_full_disk(fails, here, succeeds):
+    write_audio(here / "a.wav", 100_000)
+    succeeds("encode", "a.wav")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))
+    try:
+        fails(1, "File too large", "decode", "a.fmac", "-o", "new/b.wav")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture(scope="session")
+def long_audio(tmp_path_factory):
+    """Paths of a minute and of 20 minutes of audio."""
+    folder = tmp_path_factory.mktemp("long")
+    minute = speech_like(60, seed=1)
+    for name, repeats in (("short", 1), ("long", LONG_SECONDS // 60)):
+        with soundfile.SoundFile(folder / f"{name}.wav", "w", 24000, 1) as f:
+            for _ in range(repeats):
+                f.write(minute)
+    return folder
+
+
+def peak_memory(path, folder, options):
+    """Bytes that coding and decoding a file took at most."""
+    script = (
+        "import resource, sys\n"
+        "from speechbrain_flowmac.cli import main\n"
+        "source, coded, decoded, *options = sys.argv[1:]\n"
+        "assert main(['encode', source, '-o', coded, *options]) == 0\n"
+        "assert main(['decode', coded, '-o', decoded, *options]) == 0\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    coded, decoded = folder / f"{path.stem}.fmac", folder / path.name
+    result = subprocess.run(
+        [sys.executable, "-c", script, path, coded, decoded, *options],
+        check=True,
+        capture_output=True,
+    )
+    samples = soundfile.info(path).frames
+    assert soundfile.info(decoded).frames == samples
+    assert coded.stat().st_size == bytes_of(samples)[1]
+    return 1024 * int(result.stdout.splitlines()[-1])
+
+
+def test_memory_does_not_grow_with_length(here, long_audio, options):
+    short, long = (
+        peak_memory(long_audio / f"{name}.wav", here, options)
+        for name in ("short", "long")
+    )
+    # 20 minutes are 115 MB as float32
+    assert long - short < 40e6
+
+
+@pytest.mark.parametrize(
+    "number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_signal_leaves_nothing(here, long_audio, options, number, code):
+    running = subprocess.Popen(
+        [sys.executable, "-m", "speechbrain_flowmac.cli", "reconstruct"]
+        + [str(long_audio / "long.wav"), "-o", "new/", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    limit = time.monotonic() + 60
+    while not list(here.rglob("*.tmp")):
+        assert running.poll() is None and time.monotonic() < limit
+        time.sleep(0.05)
+    running.send_signal(number)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == code
+    assert (out, err) == (b"", b"")
+    assert contents(here) == {}

@@ -1,0 +1,241 @@
+"""Trainings by the recipes on a small corpus, each in its own process.
+
+Processes are forked from one that has done the slow imports, so that a
+training starts in a moment; what it runs is the recipe's script, as the
+command line would.
+"""
+
+import logging
+import multiprocessing
+import os
+import re
+import runpy
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+HPARAMS = sorted((ROOT / "hparams").glob("*.yaml"))
+LIMIT_SECONDS = 240
+
+# Keys that make a model tiny, where its YAML has them.
+TINY = {
+    "dim": "16",
+    "latent_dim": "8",
+    "code_dim": "4",
+    "num_layers": "1",
+    "num_heads": "2",
+    "codebook_size": "16",
+    "crop_frames": "16",
+    "batch_size": "2",
+    "valid_batch_size": "2",
+    "log_interval": "1",
+    "warmup_steps": "2",
+    "train_splits": "[train-clean-100]",
+    "valid_splits": "[dev-clean]",
+    "test_splits": "[test-clean]",
+}
+# What no such key reaches, by the name of the YAML.
+TINY_PARTS = {
+    "flowmac": {
+        "flow": "{field: {dims: [16, 16], num_heads: 2}}",
+        "sampling": "{n_steps: 2}",
+    }
+}
+
+
+def top_level_keys(yaml):
+    """Keys of a YAML that start a line."""
+    return set(re.findall(r"^(\w+):", yaml.read_text("utf-8"), re.MULTILINE))
+
+
+def model_name(yaml):
+    """What a YAML trains: ``codec`` or ``vocoder``."""
+    (name,) = {"codec", "vocoder"} & top_level_keys(yaml)
+    return name
+
+
+def recipe(yaml):
+    """The script that trains what a YAML describes."""
+    return ROOT / "recipes" / "LibriTTS" / model_name(yaml) / "train.py"
+
+
+def arguments(yaml, corpus, output, **options):
+    """Command-line arguments of a tiny training.
+
+    Arguments
+    ---------
+    yaml : Path
+        One of `HPARAMS`.
+    corpus : str
+        Folder of the corpus.
+    output : str
+        Folder of the training.
+    **options
+        Further options by name; True for a flag.
+
+    Returns
+    -------
+    list of str
+    """
+    keys = top_level_keys(yaml)
+    chosen = {
+        "data_folder": corpus,
+        "output_folder": output,
+        "device": "cpu",
+        "train_dataloader_opts": "{num_workers: 0}",
+        **{key: value for key, value in TINY.items() if key in keys},
+        **TINY_PARTS.get(yaml.stem, {}),
+        **options,
+    }
+    return [str(yaml), "--noprogressbar"] + [
+        f"--{key}" if value is True else f"--{key}={value}"
+        for key, value in chosen.items()
+    ]
+
+
+class Training:
+    """A training in its own process.
+
+    Arguments
+    ---------
+    yaml : Path
+        One of `HPARAMS`.
+    corpus : str
+        Folder of the corpus.
+    output : str or Path
+        Folder of the training; what it prints goes to a file beside it.
+    kill_at : int or None
+        The process kills itself, as `kill -9` does, when it has logged this
+        step.
+    probe : bool
+        Whether to save, once trained, the state of each rank (`probe`).
+    variables : dict or None
+        Environment variables.
+    **options
+        For `arguments`.
+    """
+
+    def __init__(
+        self,
+        yaml,
+        corpus,
+        output,
+        kill_at=None,
+        probe=False,
+        variables=None,
+        **options,
+    ):
+        self.output = Path(output)
+        self.output.parent.mkdir(parents=True, exist_ok=True)
+        rank = (variables or {}).get("RANK", "")
+        self.printed = self.output.with_suffix(f".printed{rank}")
+        self.process = _context().Process(
+            target=_run,
+            args=(
+                str(recipe(yaml)),
+                arguments(yaml, corpus, output, **options),
+                str(self.printed),
+                kill_at,
+                str(self.output) if probe else None,
+                variables or {},
+            ),
+        )
+        self.process.start()
+
+    def wait(self):
+        """Waits for the end; returns the exit code, negative for a signal."""
+        self.process.join(LIMIT_SECONDS)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+            raise TimeoutError(self.text)
+        return self.process.exitcode
+
+    def check(self):
+        """Waits for the end, which must be a good one; returns itself."""
+        assert self.wait() == 0, self.text
+        return self
+
+    @property
+    def text(self):
+        """What was printed."""
+        return self.printed.read_text("utf-8", errors="replace")
+
+    @property
+    def steps(self):
+        """Logged losses as pairs of step and text, in order."""
+        log = (self.output / "log.txt").read_text("utf-8")
+        found = re.findall(r"step (\d+): (.*)", log)
+        return [(int(step), losses) for step, losses in found]
+
+
+def _context():
+    """Forks from a server that has imported all that trainings need."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["speechbrain_flowmac.brains", "speechbrain_flowmac.data"]
+    )
+    return context
+
+
+def _run(script, arguments, printed, kill_at, probe_folder, variables):
+    """Runs a script in this process, as if it had been started alone."""
+    with open(printed, "w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.update(variables)
+    # urllib looks here: no training reaches another machine
+    os.environ.update(dict.fromkeys(PROXIES, "http://127.0.0.1:9"))
+    torch.set_num_threads(1)
+    if kill_at is not None:
+        _kill_at(kill_at)
+    if probe_folder is not None:
+        _probe(probe_folder)
+    sys.argv = [script, *arguments]
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
+
+
+PROXIES = ("http_proxy", "https_proxy")
+
+
+def _kill_at(step):
+    """Lets this process kill itself when it has logged a step."""
+    log = logging.getLogger("speechbrain_flowmac.brains.base")
+
+    class Killer(logging.Handler):
+        def emit(self, record):
+            if record.msg.startswith("step") and record.args[0] == step:
+                # the file's handler belongs to the root, whose turn is later
+                logging.getLogger().handle(record)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    log.addHandler(Killer())
+
+
+def _probe(folder):
+    """Saves the state of every rank before the evaluation."""
+    from speechbrain_flowmac.brains.base import TrainingBrain
+
+    evaluate = TrainingBrain.evaluate
+
+    def probed(brain, *args, **kwargs):
+        brain.seed_chance(brain.optimizer_step)
+        state = {
+            "modules": brain.modules.state_dict(),
+            "averaged": brain.averaged_model.state_dict(),
+            "noise": torch.randn(8, generator=brain.generator),
+            "common": torch.rand(8),
+            "steps": brain.optimizer_step,
+        }
+        torch.save(state, f"{folder}/rank{torch.distributed.get_rank()}.pt")
+        return evaluate(brain, *args, **kwargs)
+
+    TrainingBrain.evaluate = probed

@@ -1,0 +1,564 @@
+"""Properties of the Brains: schedule, average, steps, adversary, safety."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import speechbrain as sb
+import torch
+from corpus import speech_like
+from speechbrain.lobes.models.HifiGAN import (
+    MelganFeatureLoss,
+    MSEDLoss,
+    MSEGLoss,
+)
+from speechbrain.utils.checkpoints import Checkpointer
+from speechbrain.utils.epoch_loop import EpochCounter
+from torch import nn
+
+import speechbrain_flowmac.brains.base as base
+import speechbrain_flowmac.brains.codec as codec_brain
+from speechbrain_flowmac.brains import FlowMACBrain, VocoderBrain
+from speechbrain_flowmac.brains.base import TrainingBrain, TrapezoidSchedule
+from speechbrain_flowmac.codec import FlowMAC
+from speechbrain_flowmac.lobes.convnext import ConvNeXt
+from speechbrain_flowmac.lobes.encoder import MelDecoder, MelEncoder
+from speechbrain_flowmac.lobes.features import (
+    LogMel,
+    MelNormalizer,
+    MelSettings,
+)
+from speechbrain_flowmac.lobes.flow_matching import FlowMatching
+from speechbrain_flowmac.lobes.losses import AdversarialLoss
+from speechbrain_flowmac.lobes.quantizer import ResidualQuantizer
+from speechbrain_flowmac.lobes.vector_field import ConvNeXtField
+
+SETTINGS = MelSettings(n_fft=256, hop_length=128, win_length=256, n_mels=8)
+SAMPLES = 1024
+
+
+# What the tests train
+
+
+class Log:
+    """A train logger that keeps what it is given."""
+
+    def __init__(self):
+        self.valid, self.test = [], []
+
+    def log_stats(self, meta, train_stats=None, valid_stats=None, test_stats=None):
+        if test_stats is None:
+            self.valid.append({**meta, **valid_stats})
+        else:
+            self.test.append(test_stats)
+
+
+class ToyBrain(TrainingBrain):
+    """Fits a linear layer to zero; the loss has no chance in it."""
+
+    model_name = "toy"
+    seen = ()
+
+    def compute_forward(self, batch, stage):
+        training = stage == sb.Stage.TRAIN
+        model = self.modules.toy if training else self.averaged_model
+        return model(batch.to(self.device))
+
+    def compute_objectives(self, predictions, batch, stage):
+        loss = predictions.square().mean()
+        if stage == sb.Stage.TRAIN:
+            self.track(loss=loss)
+        return loss
+
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        super().on_fit_batch_end(batch, outputs, loss, should_step)
+        self.seen = [*self.seen, (batch, self.modules.toy.weight.clone())]
+
+
+def hparams(device, epochs=1, **changes):
+    """Settings that every Brain needs."""
+    return {
+        "seed": 7,
+        "lr_schedule": lambda step: 0.1,
+        "ema_decay": 0.5,
+        "total_steps": 1000,
+        "log_interval": 1000,
+        "valid_interval": 1,
+        "train_logger": Log(),
+        "epoch_counter": EpochCounter(epochs),
+        **changes,
+    }
+
+
+def toy(device="cpu", folder=None, epochs=1, run_opts=None, **changes):
+    """A toy Brain with the same weights every time."""
+    torch.manual_seed(0)
+    settings = hparams(device, epochs, **changes)
+    checkpointer = None
+    if folder is not None:
+        checkpointer = Checkpointer(
+            folder, recoverables={"counter": settings["epoch_counter"]}
+        )
+    modules = {"toy": nn.Linear(3, 2)}
+    if checkpointer is not None:
+        checkpointer.add_recoverables(modules)
+    return ToyBrain(
+        modules=modules,
+        opt_class=lambda p: torch.optim.SGD(p, lr=1.0),
+        hparams=settings,
+        run_opts={"device": device, "noprogressbar": True, **(run_opts or {})},
+        checkpointer=checkpointer,
+    )
+
+
+def fit(brain, items, valid=None, **options):
+    """Trains on a list of items, in batches of one unless told."""
+    return brain.fit(
+        brain.hparams.epoch_counter, items, valid, train_loader_kwargs=options
+    )
+
+
+def vectors(count, seed=1):
+    """A list of random vectors."""
+    generator = torch.Generator().manual_seed(seed)
+    return list(torch.randn(count, 3, generator=generator))
+
+
+class Batch(SimpleNamespace):
+    """What the Brains need of a batch."""
+
+    def __len__(self):
+        return len(self.sig.data)
+
+
+def audio(count=2, seed=3, spoilt=False):
+    """A batch of speech-like audio."""
+    wav = torch.stack(
+        [
+            torch.from_numpy(speech_like(SAMPLES / 24000, seed + i))
+            for i in range(count)
+        ]
+    )
+    if spoilt:
+        wav[0, 100] = math.nan
+    return Batch(
+        sig=SimpleNamespace(data=wav),
+        num_samples=torch.full((count,), SAMPLES),
+    )
+
+
+def codec_run(device, **run_opts):
+    """A codec's Brain, ready to fit batches."""
+    torch.manual_seed(0)
+    codec = FlowMAC(
+        features=LogMel(SETTINGS),
+        normalizer=MelNormalizer(-6.0, 2.0),
+        encoder=MelEncoder(8, ConvNeXt(8, 1), 4),
+        quantizer=ResidualQuantizer(4, num_codebooks=2, codebook_size=4),
+        decoder=MelDecoder(4, ConvNeXt(8, 1), 8),
+        flow=FlowMatching(ConvNeXtField(8, ConvNeXt(8, 1, condition_dim=8))),
+    )
+    return ready(
+        FlowMACBrain(
+            modules={"codec": codec},
+            opt_class=torch.optim.AdamW,
+            hparams=hparams(device),
+            run_opts={
+                "device": device,
+                "skip_nonfinite_grads": True,
+                **run_opts,
+            },
+        )
+    )
+
+
+class LinearVocoder(nn.Module):
+    """Every frame's samples from its mel; no chance, no source."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(SETTINGS.n_mels, SETTINGS.hop_length)
+
+    def forward(self, mel, mask=None, state=None, f0=None):
+        return self.linear(mel).flatten(1)
+
+
+class LinearJudge(nn.Module):
+    """Scores every 16 samples; the score is its own only feature."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(16, 1)
+
+    def forward(self, wav):
+        x = self.linear(wav.unflatten(1, (-1, 16)))
+        return [x.flatten(1)], [[x]]
+
+
+def vocoder_run(device, rate=1.0, run_opts=None, **changes):
+    """A vocoder's Brain with plain gradient descent, ready to fit batches."""
+    torch.manual_seed(0)
+    settings = {
+        "features": LogMel(SETTINGS),
+        "mel_loss": nn.MSELoss(),
+        "adversarial_loss": AdversarialLoss(
+            MSEGLoss(), MSEDLoss(), MelganFeatureLoss()
+        ),
+        "adversarial_start": 0,
+        "mel_weight": 3.0,
+        "auxiliary_weight": 0.0,
+        "adversarial_weight": 2.0,
+        "feature_matching_weight": 0.5,
+        "generator_opt_class": lambda p: torch.optim.SGD(p, lr=9.0),
+        "discriminator_opt_class": lambda p: torch.optim.SGD(p, lr=9.0),
+        "lr_schedule": lambda step: rate,
+        **changes,
+    }
+    return ready(
+        VocoderBrain(
+            modules={"vocoder": LinearVocoder(), "discriminator": LinearJudge()},
+            hparams=hparams(device, **settings),
+            run_opts={
+                "device": device,
+                "max_grad_norm": 1e6,
+                **(run_opts or {}),
+            },
+        )
+    )
+
+
+def ready(brain):
+    """A Brain as it is in the middle of `fit`."""
+    brain.on_fit_start()
+    brain.modules.train()
+    brain.nonfinite_count = 0
+    return brain
+
+
+def train_on(brain, *batches):
+    """Fits batches as `fit` does; returns the last loss."""
+    for batch in batches:
+        brain.step += 1
+        loss = brain.fit_batch(batch)
+    return loss
+
+
+def weights(module):
+    """Copies of all tensors of a module."""
+    return {k: v.detach().clone() for k, v in module.state_dict().items()}
+
+
+def distance(before, module):
+    """Norm of the change of all weights."""
+    changes = [module.state_dict()[k] - v for k, v in before.items()]
+    return torch.cat([c.flatten() for c in changes]).norm().item()
+
+
+# Schedule
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 7])
+@pytest.mark.parametrize("constant", [0, 5])
+@pytest.mark.parametrize("decay", [0, 1, 10])
+def test_schedule_is_a_trapezoid(warmup, constant, decay):
+    total = warmup + constant + decay
+    rates = [
+        TrapezoidSchedule(2.0, total, warmup, decay)(step)
+        for step in range(total + 3)
+    ]
+    assert rates[total:] == [0.0] * 3
+    rise, flat, fall = (
+        rates[:warmup],
+        rates[warmup : warmup + constant],
+        rates[warmup + constant : total],
+    )
+    assert rise == pytest.approx([2 * (i + 1) / warmup for i in range(warmup)])
+    assert flat == [2.0] * constant
+    assert fall == pytest.approx([2 * (1 - i / decay) for i in range(decay)])
+
+
+def test_a_longer_run_only_moves_the_decay():
+    short = TrapezoidSchedule(1.0, 100, warmup_steps=10, decay_steps=20)
+    long = TrapezoidSchedule(1.0, 200, warmup_steps=10, decay_steps=20)
+    assert [short(s) for s in range(81)] == [long(s) for s in range(81)]
+    assert [short(s) for s in range(80, 101)] == pytest.approx(
+        [long(s + 100) for s in range(80, 101)]
+    )
+
+
+def test_learning_rate_follows_the_optimizer_steps(device):
+    rates = []
+    brain = toy(
+        device,
+        run_opts={"grad_accumulation_factor": 2},
+        lr_schedule=lambda step: rates.append(step) or 0.25,
+    )
+    fit(brain, vectors(4))
+    assert rates[:4] == [0, 0, 1, 1]
+    assert brain.optimizer.param_groups[0]["lr"] == 0.25
+
+
+# Average, accumulation and counting
+
+
+def test_average_is_the_recursion_by_hand(device):
+    brain = toy(device, ema_decay=0.8)
+    fit(brain, vectors(5))
+    trained = [weight for _, weight in brain.seen]
+    expected = trained[0]
+    for weight in trained[1:]:
+        expected = 0.8 * expected + 0.2 * weight
+    assert not torch.equal(trained[0], trained[-1])
+    torch.testing.assert_close(brain.averaged_model.weight.data, expected)
+
+
+def test_average_is_what_is_validated(device, tmp_path):
+    brain = toy(device, folder=tmp_path)
+    item = vectors(1, seed=5)
+    fit(brain, vectors(3), item)
+    (stats,) = brain.hparams.train_logger.valid
+    expected = brain.averaged_model(item[0].to(device)).square().mean()
+    assert stats["loss"] == pytest.approx(expected.item())
+
+
+def test_average_copies_buffers(device):
+    brain = codec_run(device)
+    train_on(brain, audio(), audio(seed=8), audio(seed=9))
+    averaged = dict(brain.averaged_model.named_buffers())
+    for name, value in brain.modules.codec.named_buffers():
+        assert torch.equal(averaged[name], value), name
+
+
+def test_accumulated_steps_equal_one_of_the_whole_batch(device):
+    items = vectors(8)
+    whole, parts = (
+        toy(device, run_opts={"grad_accumulation_factor": factor})
+        for factor in (1, 2)
+    )
+    fit(whole, items, batch_size=4)
+    fit(parts, items, batch_size=2)
+    assert whole.optimizer_step == parts.optimizer_step == 2
+    torch.testing.assert_close(
+        weights(whole.modules), weights(parts.modules)
+    )
+
+
+def test_vocoder_accumulates_as_well(device):
+    whole = vocoder_run(device)
+    parts = vocoder_run(device, run_opts={"grad_accumulation_factor": 2})
+    wav = audio(4)
+    halves = [
+        Batch(
+            sig=SimpleNamespace(data=wav.sig.data[part]),
+            num_samples=wav.num_samples[part],
+        )
+        for part in (slice(0, 2), slice(2, 4))
+    ]
+    train_on(whole, wav)
+    train_on(parts, halves[0])
+    assert parts.optimizer_step == 0
+    train_on(parts, halves[1])
+    assert whole.optimizer_step == parts.optimizer_step == 1
+    torch.testing.assert_close(weights(whole.modules), weights(parts.modules))
+
+
+def test_training_stops_at_the_last_step(device):
+    brain = toy(device, epochs=10, total_steps=7)
+    fit(brain, vectors(3))
+    assert brain.optimizer_step == len(brain.seen) == 7
+    assert brain.hparams.epoch_counter.current == 3
+
+
+def test_an_earlier_limit_of_the_command_line_holds(device):
+    brain = toy(
+        device, epochs=10, total_steps=7, run_opts={"optimizer_step_limit": 4}
+    )
+    fit(brain, vectors(3))
+    assert brain.optimizer_step == 4
+
+
+def test_validation_every_so_many_epochs(device, tmp_path):
+    brain = toy(device, folder=tmp_path, epochs=6, valid_interval=3)
+    fit(brain, vectors(1), vectors(1))
+    epochs = [stats["epoch"] for stats in brain.hparams.train_logger.valid]
+    assert epochs == [3, 6]
+
+
+@pytest.mark.parametrize("limit", [{"epochs": 4}, {"total_steps": 4}])
+def test_the_end_is_validated_and_saved(device, tmp_path, limit):
+    options = {"epochs": 9, "valid_interval": 3, **limit}
+    brain = toy(device, folder=tmp_path, **options)
+    fit(brain, vectors(1), vectors(1))
+    steps = [stats["step"] for stats in brain.hparams.train_logger.valid]
+    assert steps == [3, 4]
+    saved = brain.checkpointer.find_checkpoint(
+        importance_key=lambda c: c.meta["epoch"]
+    )
+    assert saved.meta["epoch"] == 4
+
+
+# Chance
+
+
+def test_chance_depends_on_seed_step_and_rank(device, monkeypatch):
+    def draw(seed=7, step=3, rank=None):
+        brain = toy(device, seed=seed)
+        brain.on_fit_start()
+        with monkeypatch.context() as patch:
+            patch.setattr(base, "is_distributed", lambda: rank is not None)
+            patch.setattr(torch.distributed, "get_rank", lambda: rank)
+            brain.seed_chance(step, 0)
+        own = torch.randn(4, generator=brain.generator, device=device)
+        return torch.randn(4), own
+
+    common, own = draw()
+    again = draw()
+    assert torch.equal(common, again[0]) and torch.equal(own, again[1])
+    for other in (draw(seed=8), draw(step=4)):
+        assert not torch.equal(common, other[0])
+        assert not torch.equal(own, other[1])
+    ranks = [draw(rank=rank) for rank in range(3)]
+    for rank in range(3):
+        # quantizer dropout must be alike on all ranks, noise must not
+        assert torch.equal(ranks[rank][0], common)
+        assert not torch.equal(ranks[rank][1], ranks[rank - 1][1])
+
+
+def test_codebooks_must_be_shared_between_ranks(device, monkeypatch):
+    brain = codec_run(device)
+    monkeypatch.setattr(codec_brain, "is_distributed", lambda: True)
+    with pytest.raises(RuntimeError, match="ddp_init_group"):
+        brain.on_fit_start()
+
+
+# Interruption
+
+
+def logged(caplog):
+    """Steps that were logged."""
+    return [r.args[0] for r in caplog.records if r.msg.startswith("step %d")]
+
+
+def test_going_on_after_the_last_batch_of_an_epoch(device, tmp_path):
+    items, valid = vectors(4), vectors(2, seed=2)
+    options = {"epochs": 2, "run_opts": {"ckpt_interval_steps": 4}}
+    reference = toy(device, folder=tmp_path / "reference", **options)
+    fit(reference, items, valid)
+
+    class StoppedError(Exception):
+        """Stands for the process being killed."""
+
+    def stop(*args):
+        raise StoppedError
+
+    stopped = toy(device, folder=tmp_path / "stopped", **options)
+    stopped.evaluate_batch = stop
+    with pytest.raises(StoppedError):
+        fit(stopped, items, valid)
+    resumed = toy(device, folder=tmp_path / "stopped", **options)
+    fit(resumed, items, valid)
+    assert resumed.hparams.train_logger.valid == (
+        reference.hparams.train_logger.valid
+    )
+    assert len(resumed.seen) == len(items)
+
+
+def test_a_finished_training_stays_as_it_is(device, tmp_path):
+    def run():
+        brain = toy(device, folder=tmp_path, epochs=9, total_steps=4)
+        fit(brain, vectors(3), vectors(2, seed=2))
+        return brain
+
+    first, second = run(), run()
+    assert first.optimizer_step == second.optimizer_step == 4
+    assert not second.seen
+    assert not second.hparams.train_logger.valid
+    torch.testing.assert_close(weights(first.ema), weights(second.ema))
+
+
+# Adversary
+
+
+def test_discriminator_waits_for_its_start(device):
+    brain = vocoder_run(device, adversarial_start=2)
+    judge, vocoder = brain.modules.discriminator, brain.modules.vocoder
+    before = weights(judge), weights(vocoder)
+    train_on(brain, audio(), audio())
+    assert distance(before[0], judge) == 0
+    assert distance(before[1], vocoder) > 0
+    assert all(p.grad is None for p in judge.parameters())
+    train_on(brain, audio())
+    assert brain.optimizer_step == 3
+    assert distance(before[0], judge) > 0
+
+
+def test_adversarial_step_by_hand(device):
+    rate = 0.01
+    brain = vocoder_run(device, rate=rate)
+    judge, vocoder = brain.modules.discriminator, brain.modules.vocoder
+    batch = audio()
+    real = batch.sig.data.to(device)
+    fake = vocoder(brain.hparams.features.to(device)(real))
+    ones, (score_real, score_fake) = 1.0, (judge(x)[0][0] for x in (real, fake))
+    # least squares: real is 1, fake is 0; for the vocoder fake is 1
+    discriminator_loss = (score_real - ones).square().mean() + (
+        judge(fake.detach())[0][0].square().mean()
+    )
+    matching = brain.hparams.adversarial_loss.feature_matching(
+        judge(fake)[1], [[f.detach() for f in judge(real)[1][0]]]
+    )
+    vocoder_loss = (
+        3.0 * (fake - real).square().mean()
+        + 2.0 * (score_fake - ones).square().mean()
+        + 0.5 * matching
+    )
+    expected = {}
+    for module, loss in ((judge, discriminator_loss), (vocoder, vocoder_loss)):
+        names, parameters = zip(*module.named_parameters(), strict=True)
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=True)
+        expected[module] = {
+            name: (p - rate * g).detach()
+            for name, p, g in zip(names, parameters, gradients, strict=True)
+        }
+    train_on(brain, batch)
+    for module, values in expected.items():
+        torch.testing.assert_close(weights(module), values)
+    assert all(p.requires_grad for p in judge.parameters())
+
+
+def test_each_optimizer_is_clipped_on_its_own(device):
+    brain = vocoder_run(device, run_opts={"max_grad_norm": 1e-3})
+    before = {k: weights(m) for k, m in brain.modules.items()}
+    train_on(brain, audio())
+    for name, module in brain.modules.items():
+        assert brain.running[f"{name}_gradient"][0] > 1e-3
+        assert distance(before[name], module) == pytest.approx(1e-3, rel=0.02)
+
+
+# Batches that spoil everything
+
+
+@pytest.mark.parametrize("make", [codec_run, vocoder_run])
+def test_a_batch_that_is_not_finite_changes_no_weights(device, make):
+    brain = make(device)
+    train_on(brain, audio())
+    trained = {
+        name: value.detach().clone()
+        for name, value in brain.modules.named_parameters()
+    }
+    loss = train_on(brain, audio(spoilt=True))
+    assert not torch.isfinite(loss)
+    for name, value in brain.modules.named_parameters():
+        assert torch.equal(value, trained[name]), name
+    for part in (brain.modules, brain.ema):
+        for name, value in part.state_dict().items():
+            assert torch.isfinite(value).all(), name
+    assert torch.isfinite(train_on(brain, audio(seed=8)))
+
+
+@pytest.mark.parametrize("make", [codec_run, vocoder_run])
+def test_patience_with_such_batches_ends(device, make):
+    brain = make(device)
+    brain.nonfinite_patience = 2
+    with pytest.raises(ValueError, match="patience"):
+        train_on(brain, *[audio(spoilt=True)] * 4)
