@@ -14,7 +14,7 @@ import math
 from dataclasses import asdict, dataclass, fields
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 MAGNITUDE_FLOOR = 1e-9
 MEL_FLOOR = 1e-5

@@ -117,9 +117,7 @@ class FlowMatching(nn.Module):
     2
     """
 
-    def __init__(
-        self, field, sigma_min=1e-4, time=None, condition_dropout=0.0
-    ):
+    def __init__(self, field, sigma_min=1e-4, time=None, condition_dropout=0.0):
         super().__init__()
         self.field = field
         self.sigma_min = sigma_min
@@ -150,9 +148,7 @@ class FlowMatching(nn.Module):
         torch.Tensor
             Scalar.
         """
-        noise = torch.randn(
-            mel.shape, generator=generator, device=mel.device
-        )
+        noise = torch.randn(mel.shape, generator=generator, device=mel.device)
         t = self.time(len(mel), generator)
         tt = t[:, None, None]
         shrink = 1 - self.sigma_min

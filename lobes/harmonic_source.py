@@ -71,7 +71,9 @@ def dirichlet_pulses(phase, f0, sample_rate):
     Example
     -------
     >>> time = torch.arange(24000) / 24000
-    >>> pulses = dirichlet_pulses(100 * time[None], torch.full((1, 1), 100.0), 24000)
+    >>> pulses = dirichlet_pulses(
+    ...     100 * time[None], torch.full((1, 1), 100.0), 24000
+    ... )
     >>> round(pulses.square().mean().item(), 1)
     1.0
     """

@@ -21,7 +21,6 @@ from speechbrain_flowmac.lobes.harmonic_source import (
     noise_source,
 )
 from speechbrain_flowmac.lobes.pitch import hold_last
-from speechbrain_flowmac.lobes.spectral import FramedSTFT
 
 # of a log magnitude: e^5 is far above what full-scale signals need
 MAX_LOG_MAGNITUDE = 5.0
@@ -44,6 +43,7 @@ class ISTFTVocoder(nn.Module):
     -------
     >>> from speechbrain_flowmac.lobes.convnext import ConvNeXt
     >>> from speechbrain_flowmac.lobes.features import MelSettings
+    >>> from speechbrain_flowmac.lobes.spectral import FramedSTFT
     >>> head = FreePhaseHead(16, FramedSTFT(1024, 256))
     >>> vocoder = ISTFTVocoder(MelSettings(), ConvNeXt(16, 2), head)
     >>> vocoder(torch.randn(2, 10, 128)).shape
@@ -150,6 +150,7 @@ class FreePhaseHead(nn.Module):
 
     Example
     -------
+    >>> from speechbrain_flowmac.lobes.spectral import FramedSTFT
     >>> head = FreePhaseHead(8, FramedSTFT(64, 16))
     >>> head(torch.randn(2, 5, 8)).shape
     torch.Size([2, 80])
@@ -204,6 +205,7 @@ class HarmonicNoiseHead(nn.Module):
     -------
     >>> from speechbrain_flowmac.lobes.convnext import ConvNeXt
     >>> from speechbrain_flowmac.lobes.pitch import PitchPredictor
+    >>> from speechbrain_flowmac.lobes.spectral import FramedSTFT
     >>> pitch = PitchPredictor(20, ConvNeXt(8, 1), upsample=2)
     >>> head = HarmonicNoiseHead(8, FramedSTFT(64, 16), pitch, 16000)
     >>> features, mel = torch.randn(2, 10, 8), torch.randn(2, 5, 20)
@@ -284,9 +286,7 @@ class HarmonicNoiseHead(nn.Module):
         hop = self.stft.hop_length
         if fine is not None:
             pitch = hold_last(pitch, fine)
-        pulses = harmonic_source(
-            pitch, self.sample_rate, hop, state, upsample
-        )
+        pulses = harmonic_source(pitch, self.sample_rate, hop, state, upsample)
         noise = noise_source(features.shape[1], hop, state, upsample)
         noise = noise.to(pulses).expand_as(pulses)
         if fine is not None:

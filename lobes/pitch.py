@@ -75,9 +75,7 @@ class PitchPredictor(nn.Module):
         self.norm_in = nn.LayerNorm(trunk.dim)
         self.trunk = trunk
         self.norm_out = nn.LayerNorm(trunk.dim)
-        self.project_out = nn.Linear(
-            trunk.dim, upsample * (self.num_bins + 1)
-        )
+        self.project_out = nn.Linear(trunk.dim, upsample * (self.num_bins + 1))
 
     @property
     def receptive_field(self):
@@ -169,9 +167,7 @@ class PitchPredictor(nn.Module):
         voicing_loss = F.binary_cross_entropy_with_logits(
             voicing, voiced, reduction="none"
         )
-        return f0_loss + (valid * voicing_loss).sum() / valid.sum().clamp(
-            min=1
-        )
+        return f0_loss + (valid * voicing_loss).sum() / valid.sum().clamp(min=1)
 
 
 def carry_voiced(pitch):

@@ -244,8 +244,10 @@ class CodebookUsage:
     Example
     -------
     >>> usage = CodebookUsage(num_codebooks=1, codebook_size=4)
-    >>> usage.update(torch.tensor([[[0], [1], [1], [0], [3]]]),
-    ...              torch.tensor([[True, True, True, True, False]]))
+    >>> usage.update(
+    ...     torch.tensor([[[0], [1], [1], [0], [3]]]),
+    ...     torch.tensor([[True, True, True, True, False]]),
+    ... )
     >>> usage.used.tolist(), usage.perplexity.tolist()
     ([0.5], [2.0])
     """

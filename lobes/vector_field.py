@@ -203,7 +203,9 @@ class ResidualConv(nn.Module):
     Example
     -------
     >>> block = ResidualConv(4, 8, 6)
-    >>> block(torch.randn(2, 5, 4), torch.ones(2, 5, 1), torch.randn(2, 6)).shape
+    >>> block(
+    ...     torch.randn(2, 5, 4), torch.ones(2, 5, 1), torch.randn(2, 6)
+    ... ).shape
     torch.Size([2, 5, 8])
     """
 

@@ -131,9 +131,7 @@ class ChunkedCoder:
         """
         hop = self.codec.hop_length
         total = num_frames(num_samples, hop)
-        chunk, context = self._plan(
-            total, self.codec.encoder_receptive_field
-        )
+        chunk, context = self._plan(total, self.codec.encoder_receptive_field)
         for window in windows(blocks, total, chunk, context, unit=hop):
             tokens, _ = self.codec.encode(
                 window.data, num_codebooks=num_codebooks

@@ -578,7 +578,7 @@ def load_model(args):
     """
     import torch
 
-    from speechbrain_flowmac.inference import FlowMACCodec, ModelNotFoundError
+    from speechbrain_flowmac.inference import FlowMACCodec
 
     if args.threads is not None:
         torch.set_num_threads(args.threads)
@@ -592,7 +592,7 @@ def load_model(args):
             raise UsageError(f"device {args.device!r}: {reason}") from error
     try:
         codec = FlowMACCodec.from_hparams(args.model, run_opts=run_opts)
-    except ModelNotFoundError as error:
+    except FileNotFoundError as error:
         raise UsageError(one_line(error)) from error
     try:
         if "codebooks" in args:

@@ -45,9 +45,9 @@ class Sampling:
 
     Example
     -------
-    >>> Sampling(n_steps=4).with_changes(solver="midpoint", n_steps=None)
-    Sampling(n_steps=4, solver=Midpoint(), schedule=Uniform(), \
-temperature=1.0, guidance=0.0, rescale=0.0)
+    >>> sampling = Sampling(n_steps=4)
+    >>> sampling.with_changes(solver="midpoint", n_steps=None).evaluations
+    8
     """
 
     n_steps: int = 32
@@ -144,7 +144,12 @@ class FlowMAC(nn.Module):
     Example
     -------
     >>> from speechbrain_flowmac.lobes import (
-    ...     convnext, encoder, features, flow_matching, quantizer, vector_field
+    ...     convnext,
+    ...     encoder,
+    ...     features,
+    ...     flow_matching,
+    ...     quantizer,
+    ...     vector_field,
     ... )
     >>> settings = features.MelSettings()
     >>> codec = FlowMAC(
@@ -371,9 +376,7 @@ class FlowMAC(nn.Module):
         mu = self.decoder(self.quantizer.decode(tokens), mask).float()
         if sampling.n_steps == 0:
             return self.normalizer.denormalize(mu)
-        noise = seeded_noise(
-            seed, 0, start * stride, mu.shape[1], mu.shape[2]
-        )
+        noise = seeded_noise(seed, 0, start * stride, mu.shape[1], mu.shape[2])
         noise = (sampling.temperature * noise).to(mu).expand_as(mu)
         grid = sampling.schedule(sampling.n_steps, device=mu.device)
         mel = self.flow.sample(

@@ -79,7 +79,9 @@ def built_in_models():
     >>> "flowmac-24khz-3kbps" in built_in_models()
     True
     """
-    return sorted(path.parent.name for path in MODELS_FOLDER.glob(f"*/{HPARAMS_FILE}"))
+    return sorted(
+        path.parent.name for path in MODELS_FOLDER.glob(f"*/{HPARAMS_FILE}")
+    )
 
 
 def resolve_source(source):
@@ -448,9 +450,7 @@ class FlowMACCodec(Pretrained):
 
     # Tokens for other recipes (the interface of DASB)
 
-    def sig_to_tokens(
-        self, signal, lengths=None, num_codebooks=None, **kwargs
-    ):
+    def sig_to_tokens(self, signal, lengths=None, num_codebooks=None, **kwargs):
         """Waveforms to tokens.
 
         Arguments

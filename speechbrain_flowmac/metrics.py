@@ -60,9 +60,7 @@ def estoi(reference, decoded, sample_rate):
         About 0 to 1, higher is better.
     """
     pystoi = _optional("pystoi")
-    return float(
-        pystoi.stoi(reference, decoded, sample_rate, extended=True)
-    )
+    return float(pystoi.stoi(reference, decoded, sample_rate, extended=True))
 
 
 def pesq_wb(reference, decoded, sample_rate):

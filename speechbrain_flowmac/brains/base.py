@@ -117,7 +117,9 @@ class TrainingBrain(sb.Brain):
         SpeechBrain asks tensor by tensor, which costs a CPU one step in
         twenty; one norm tells the same.
         """
-        parameters = [p for p in self.modules.parameters() if p.grad is not None]
+        parameters = [
+            p for p in self.modules.parameters() if p.grad is not None
+        ]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
         if not torch.isfinite(norm):
             logger.warning("gradients are not finite: this step is skipped")

@@ -46,7 +46,9 @@ class Log:
     def __init__(self):
         self.valid, self.test = [], []
 
-    def log_stats(self, meta, train_stats=None, valid_stats=None, test_stats=None):
+    def log_stats(
+        self, meta, train_stats=None, valid_stats=None, test_stats=None
+    ):
         if test_stats is None:
             self.valid.append({**meta, **valid_stats})
         else:
@@ -216,7 +218,10 @@ def vocoder_run(device, rate=1.0, run_opts=None, **changes):
     }
     return ready(
         VocoderBrain(
-            modules={"vocoder": LinearVocoder(), "discriminator": LinearJudge()},
+            modules={
+                "vocoder": LinearVocoder(),
+                "discriminator": LinearJudge(),
+            },
             hparams=hparams(device, **settings),
             run_opts={
                 "device": device,
@@ -338,9 +343,7 @@ def test_accumulated_steps_equal_one_of_the_whole_batch(device):
     fit(whole, items, batch_size=4)
     fit(parts, items, batch_size=2)
     assert whole.optimizer_step == parts.optimizer_step == 2
-    torch.testing.assert_close(
-        weights(whole.modules), weights(parts.modules)
-    )
+    torch.testing.assert_close(weights(whole.modules), weights(parts.modules))
 
 
 def test_vocoder_accumulates_as_well(device):
@@ -448,7 +451,7 @@ def test_going_on_after_the_last_batch_of_an_epoch(device, tmp_path):
     class StoppedError(Exception):
         """Stands for the process being killed."""
 
-    def stop(*args):
+    def stop(batch, stage):
         raise StoppedError
 
     stopped = toy(device, folder=tmp_path / "stopped", **options)

@@ -339,9 +339,7 @@ def test_rescaled_guidance_has_no_bounded_receptive_field():
     assert make().decoder_receptive_field(sampling) is None
 
 
-@pytest.mark.xfail(
-    reason="guidance cannot do without a mask", strict=True
-)
+@pytest.mark.xfail(reason="guidance cannot do without a mask", strict=True)
 def test_guidance_needs_no_lengths():
     codec = make(flow_options=dict(condition_dropout=0.1))
     tokens, sampling = random_tokens(), Sampling(n_steps=2, guidance=0.5)
@@ -390,9 +388,7 @@ def test_receptive_fields(stride):
     reach = [
         codec.decoder_receptive_field(Sampling(n_steps=n)) for n in range(6)
     ]
-    assert reach == [
-        own + math.ceil(n * field / stride) for n in range(6)
-    ]
+    assert reach == [own + math.ceil(n * field / stride) for n in range(6)]
     sampling = Sampling(n_steps=2, solver=RK4())
     assert sampling.evaluations == 8
     assert codec.decoder_receptive_field(sampling) == own + math.ceil(
@@ -453,9 +449,7 @@ def test_bad_tokens_are_refused():
 
 def test_the_paper_s_front_end_is_3_kbps():
     settings = MelSettings()
-    half = MelSettings(
-        n_fft=1024, hop_length=256, win_length=1024, n_mels=100
-    )
+    half = MelSettings(n_fft=1024, hop_length=256, win_length=1024, n_mels=100)
     for front_end, steps in ((settings, 1), (half, 2)):
         trunk = ConvNeXt(8, 1)
         codec = FlowMAC(
@@ -465,9 +459,7 @@ def test_the_paper_s_front_end_is_3_kbps():
             ResidualQuantizer(6, kmeans_iterations=0),
             MelDecoder(6, trunk, front_end.n_mels, steps),
             FlowMatching(
-                ConvNeXtField(
-                    front_end.n_mels, ConvNeXt(8, 1, condition_dim=8)
-                )
+                ConvNeXtField(front_end.n_mels, ConvNeXt(8, 1, condition_dim=8))
             ),
         ).eval()
         assert codec.mel_settings is front_end

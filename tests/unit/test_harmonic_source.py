@@ -125,9 +125,7 @@ def test_phase_is_the_integral_of_pitch():
     source = harmonic_source(pitch, RATE, 50, SynthesisState(), 1)
     time = torch.arange(2000, dtype=torch.float64) / RATE
     expected = pulses_at(170.0 * time[None], 170.0)
-    torch.testing.assert_close(
-        source, expected.float(), atol=2e-3, rtol=1e-3
-    )
+    torch.testing.assert_close(source, expected.float(), atol=2e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("upsample", [1, 2])

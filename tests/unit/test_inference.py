@@ -103,9 +103,7 @@ def test_wrong_shapes_and_tokens_are_refused(codec):
     with pytest.raises(ValueError, match="relative lengths"):
         codec.encode_batch(torch.zeros(1, 100), torch.tensor([1.5]))
     with pytest.raises(ValueError, match="condition_dropout"):
-        codec.decode_batch(
-            torch.zeros(1, 2, 8, dtype=torch.long), guidance=1.0
-        )
+        codec.decode_batch(torch.zeros(1, 2, 8, dtype=torch.long), guidance=1.0)
 
 
 # the interface of DASB

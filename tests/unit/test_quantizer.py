@@ -83,9 +83,7 @@ def test_loss_is_the_mean_over_valid_frames():
 
 def test_loss_is_the_mean_over_the_codebooks_in_use():
     """With every code at 0 each codebook costs the same."""
-    quantizer = make(
-        kmeans_iterations=0, decay=1.0, dead_code_threshold=0.0
-    )
+    quantizer = make(kmeans_iterations=0, decay=1.0, dead_code_threshold=0.0)
     for layer in quantizer.rvq.layers:
         layer._codebook.embed.zero_()
         layer._codebook.embed_avg.zero_()
@@ -133,9 +131,7 @@ def test_dropped_codebooks_are_marked_and_decode(codebook_dim):
         counts.add(count)
         assert kept[:count].all() and (out.tokens[..., count:] == -1).all()
         chosen = sum(before[k][out.tokens[..., k]] for k in range(count))
-        torch.testing.assert_close(
-            out.quantized, chosen, atol=1e-5, rtol=1e-5
-        )
+        torch.testing.assert_close(out.quantized, chosen, atol=1e-5, rtol=1e-5)
     assert counts == set(range(1, K + 1))
 
 
@@ -282,7 +278,9 @@ def test_usage_counts_like_numpy():
     kept = np.concatenate(kept)
     for k in range(3):
         share = np.bincount(kept[:, k], minlength=C) / len(kept)
-        perplexity = np.exp(-(share[share > 0] * np.log(share[share > 0])).sum())
+        perplexity = np.exp(
+            -(share[share > 0] * np.log(share[share > 0])).sum()
+        )
         assert usage.used[k].item() == pytest.approx((share > 0).mean())
         assert usage.perplexity[k].item() == pytest.approx(perplexity, rel=1e-5)
     assert usage.used[3] == 0 and usage.perplexity[3] == 1

@@ -99,9 +99,7 @@ def main():
                         bits,
                         pesq_wb(signal, decoded, rate),
                         estoi(signal, decoded, rate),
-                        log_mel_distance(
-                            signal, decoded, codec.codec.features
-                        ),
+                        log_mel_distance(signal, decoded, codec.codec.features),
                     )
                 )
     print(f"{len(files)} utterances of {arguments.split}, {arguments.model}")
