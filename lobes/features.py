@@ -60,8 +60,9 @@ class MelSettings:
     f_max: float | None = None
 
     def __post_init__(self):
-        if self.f_max is None:
-            object.__setattr__(self, "f_max", self.sample_rate / 2)
+        f_max = self.sample_rate / 2 if self.f_max is None else self.f_max
+        object.__setattr__(self, "f_max", float(f_max))
+        object.__setattr__(self, "f_min", float(self.f_min))
         if not 0 < self.win_length <= self.n_fft:
             raise ValueError(
                 f"win_length must be in 1..n_fft={self.n_fft}, "
@@ -385,7 +386,7 @@ class LogMel(nn.Module):
 
 def _fold(position, last):
     """Reflects positions into 0..last, as often as it takes."""
-    period = (2 * last).clamp(min=1) if torch.is_tensor(last) else 2 * last
+    period = 2 * last
     folded = position.remainder(period)
     return torch.where(folded > last, period - folded, folded)
 

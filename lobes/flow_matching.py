@@ -148,6 +148,11 @@ class FlowMatching(nn.Module):
         torch.Tensor
             Scalar.
         """
+        if mask is not None:
+            # padding may hold anything, even what is not finite
+            padding = ~mask.unsqueeze(-1)
+            mel = mel.masked_fill(padding, 0.0)
+            mu = mu.masked_fill(padding, 0.0)
         noise = torch.randn(mel.shape, generator=generator, device=mel.device)
         t = self.time(len(mel), generator)
         tt = t[:, None, None]

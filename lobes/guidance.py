@@ -66,7 +66,7 @@ class GuidedField:
         self.scale = scale
         self.rescale = rescale
 
-    def __call__(self, x, t, mu, mask):
+    def __call__(self, x, t, mu, mask=None):
         """The guided field.
 
         Arguments
@@ -77,8 +77,8 @@ class GuidedField:
             Times, [B].
         mu : torch.Tensor
             Condition, [B, N, M].
-        mask : torch.Tensor
-            Bool, True at valid frames, [B, N].
+        mask : torch.Tensor or None
+            Bool, True at valid frames, [B, N]; None if all are.
 
         Returns
         -------
@@ -91,7 +91,7 @@ class GuidedField:
             torch.cat([x, x]),
             torch.cat([t, t]),
             torch.cat([mu, torch.zeros_like(mu)]),
-            torch.cat([mask, mask]),
+            None if mask is None else torch.cat([mask, mask]),
         ).chunk(2)
         v = v_c + self.scale * (v_c - v_u)
         if self.rescale == 0:
@@ -105,6 +105,8 @@ class GuidedField:
 
 def _masked_std(v, mask):
     """Standard deviation over valid frames and bands in float32, [B, 1, 1]."""
+    if mask is None:
+        mask = torch.ones(v.shape[:2], dtype=torch.bool, device=v.device)
     weight = mask.unsqueeze(-1).float()
     count = (weight.sum((1, 2), keepdim=True) * v.shape[2]).clamp(min=1)
     # Padding is selected away rather than multiplied by zero, so that even

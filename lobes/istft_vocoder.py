@@ -259,7 +259,10 @@ class HarmonicNoiseHead(nn.Module):
         logits = self.pitch.logits(mel, mask)
         losses = {}
         if f0 is not None:
-            losses["pitch"] = self.pitch.loss(logits, f0)
+            fine = None
+            if mask is not None:
+                fine = mask.repeat_interleave(self.pitch.upsample, dim=1)
+            losses["pitch"] = self.pitch.loss(logits, f0, fine)
         return self.pitch.read(logits), losses
 
     def forward(self, features, pitch, fine, state, upsample):

@@ -92,11 +92,14 @@ class ResidualQuantizer(nn.Module):
         self.num_codebooks = num_codebooks
         self.codebook_size = codebook_size
         self.dropout = dropout
+        width = dim if codebook_dim is None else codebook_dim
+        factorised = width != dim
+        self.project_in = nn.Linear(dim, width) if factorised else None
+        self.project_out = nn.Linear(width, dim) if factorised else None
         self.rvq = ResidualVQ(
-            dim=dim,
+            dim=width,
             num_quantizers=num_codebooks,
             codebook_size=codebook_size,
-            codebook_dim=codebook_dim,
             decay=decay,
             threshold_ema_dead_code=dead_code_threshold,
             kmeans_init=kmeans_iterations > 0,
@@ -119,10 +122,10 @@ class ResidualQuantizer(nn.Module):
         any prefix: the bias of the projection stands in the first codebook.
         """
         codes = self.rvq.codebooks
-        if not self.rvq.has_projections:
+        if self.project_out is None:
             return codes
-        vectors = codes @ self.rvq.project_out.weight.T
-        first = vectors[:1] + self.rvq.project_out.bias
+        vectors = codes @ self.project_out.weight.T
+        first = vectors[:1] + self.project_out.bias
         return torch.cat([first, vectors[1:]])
 
     @property
@@ -155,11 +158,27 @@ class ResidualQuantizer(nn.Module):
         if not self.training:
             self._check_trained()
         # the first batch starts every codebook, so none is left out of it
-        self.rvq.quantize_dropout = self.dropout and self.initialised
+        dropout = self.dropout and self.initialised
         with torch.autocast(latents.device.type, enabled=False):
-            quantized, tokens, losses = self.rvq(latents.float(), mask=mask)
+            x = self._enter(latents.float())
+            codes, tokens, losses = self._code(x, mask, dropout)
+            # one straight-through step here: the residual quantizer's own
+            # would pass the gradient once for every codebook
+            if mask is not None:
+                x = x * mask.unsqueeze(-1)
+            quantized = self._leave(x + (codes - x).detach())
         used = (tokens >= 0).flatten(0, 1).any(0).sum().clamp(min=1)
         return QuantizerOutput(quantized, tokens, losses.sum() / used)
+
+    def _enter(self, latents):
+        return latents if self.project_in is None else self.project_in(latents)
+
+    def _leave(self, codes):
+        return codes if self.project_out is None else self.project_out(codes)
+
+    def _code(self, x, mask=None, dropout=False, **options):
+        self.rvq.quantize_dropout = dropout
+        return self.rvq(x, mask=mask, **options)
 
     def encode(self, latents, num_codebooks=None):
         """Tokens of latent frames.
@@ -179,7 +198,8 @@ class ResidualQuantizer(nn.Module):
         self._check_trained()
         count = self.check_num_codebooks(num_codebooks)
         with torch.autocast(latents.device.type, enabled=False):
-            tokens = self.rvq(latents.float(), freeze_codebook=True)[1]
+            x = self._enter(latents.float())
+            tokens = self._code(x, freeze_codebook=True)[1]
         return tokens[..., :count]
 
     def decode(self, tokens):
@@ -207,7 +227,7 @@ class ResidualQuantizer(nn.Module):
                 )
         padded = nn.functional.pad(tokens, (0, missing), value=-1)
         with torch.autocast(tokens.device.type, enabled=False):
-            return self.rvq.get_output_from_indices(padded)
+            return self._leave(self.rvq.get_output_from_indices(padded))
 
     def check_num_codebooks(self, num_codebooks):
         """Returns the number to use, or raises ValueError.

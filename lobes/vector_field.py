@@ -1,11 +1,13 @@
 """Vector fields v(x, t | mu) of the flow, in one dimension.
 
 `UNetField` is the paper's; `ConvNeXtField` has a finite receptive field and
-runs fast on CPUs; `ResidualField` wraps either so that it starts from the
-field of a Gaussian around mu.
+runs fast on CPUs; `ResidualField` wraps either, with one time, so that it
+starts from the field of a Gaussian around mu.
 
 All take `field(x [B, N, M], t, mu [B, N, M], mask [B, N]) -> v [B, N, M]`
-where t is one time [B] or, for fields made with two times, [B, 2].
+where t is one time [B] or, for fields made with two times, [B, 2]. Attributes:
+`receptive_field` (frames seen on each side, or None if unbounded) and
+`alignment` (parts of a signal must start at a multiple of so many frames).
 """
 
 import math
@@ -116,6 +118,7 @@ class ConvNeXtField(nn.Module):
         self.norm = nn.LayerNorm(trunk.dim)
         self.project_out = zero_init(nn.Linear(trunk.dim, n_mels))
         self.receptive_field = trunk.receptive_field
+        self.alignment = 1
 
     def forward(self, x, t, mu, mask=None):
         """The field at (x, t), given mu."""
@@ -173,8 +176,17 @@ class ResidualField(nn.Module):
         """Frames seen on each side, or None if unbounded."""
         return self.field.receptive_field
 
+    @property
+    def alignment(self):
+        """That of the network."""
+        return self.field.alignment
+
     def forward(self, x, t, mu, mask=None):
         """The field at (x, t), given mu."""
+        if t.ndim != 1:
+            raise ValueError(
+                f"expected one time per item, found shape {list(t.shape)}"
+            )
         tt = t[:, None, None].float()
         q = 1 - self.sigma_min
         a = 1 - q * tt
@@ -319,6 +331,11 @@ class UNetField(nn.Module):
             reach += 2 * (2 + self.window + 1) << depth
         coarsest = 1 << (levels - 1)
         return reach + len(self.mid) * (2 + self.window) * coarsest + coarsest
+
+    @property
+    def alignment(self):
+        """Fine frames per coarsest frame."""
+        return 1 << len(self.shrink)
 
     def _level(self, level, x, mask, time):
         conv, transformer = level

@@ -106,11 +106,15 @@ class ChunkedCoder:
     vocoder: torch.nn.Module
     chunk_frames: int | None = None
 
-    def _plan(self, total, context):
+    def _plan(self, total, context, alignment=1):
         """Chunk and context in frames; one chunk if context is unbounded."""
         if context is None:
             return max(total, 1), 0
-        return self.chunk_frames or max(MIN_CHUNK_FRAMES, 2 * context), context
+        chunk = self.chunk_frames or max(MIN_CHUNK_FRAMES, 2 * context)
+        return (
+            num_frames(chunk, alignment) * alignment,
+            num_frames(context, alignment) * alignment,
+        )
 
     def encode(self, blocks, num_samples, num_codebooks=None):
         """Tokens of a stream of samples.
@@ -167,7 +171,7 @@ class ChunkedCoder:
             context += vocoder_context
         else:
             context = None
-        chunk, context = self._plan(total, context)
+        chunk, context = self._plan(total, context, self.codec.alignment)
         state = SynthesisState(seed=seed)
         for window in windows(blocks, total, chunk, context):
             mel = self.codec.decode(

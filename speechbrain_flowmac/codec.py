@@ -219,6 +219,14 @@ class FlowMAC(nn.Module):
             return None
         return reach - (-self.mel_settings.n_fft // self.hop_length)
 
+    @property
+    def alignment(self):
+        """Token frames that a part of a signal must start at a multiple of.
+
+        A field that works at several frame rates pairs frames from the start.
+        """
+        return num_frames(self.flow.field.alignment, self.encoder.stride)
+
     def decoder_receptive_field(self, sampling):
         """Token frames on each side that a decoded frame depends on, or None.
 
@@ -233,6 +241,8 @@ class FlowMAC(nn.Module):
         """
         reach = self.decoder.receptive_field
         field_reach = self.flow.field.receptive_field
+        if sampling.guidance and sampling.rescale:
+            field_reach = None  # rescaling looks at all frames
         if reach is None or (sampling.evaluations and field_reach is None):
             return None
         if sampling.evaluations:

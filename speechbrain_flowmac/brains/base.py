@@ -158,7 +158,9 @@ class TrainingBrain(sb.Brain):
 
     def _fit_valid(self, valid_set, epoch, enable):
         # SpeechBrain validates every epoch; those of a small corpus are short
-        if epoch % self.hparams.valid_interval == 0:
+        through = self._optimizer_step_limit_exceeded
+        last = through or epoch == self.hparams.epoch_counter.limit
+        if last or epoch % self.hparams.valid_interval == 0:
             super()._fit_valid(valid_set, epoch, enable)
 
     def on_stage_start(self, stage, epoch=None):

@@ -71,8 +71,8 @@ def flowmac(here, capsys, options):
 
 @pytest.fixture
 def succeeds(flowmac):
-    def run(*argv):
-        result = flowmac(*argv)
+    def run(*argv, **options):
+        result = flowmac(*argv, **options)
         assert (result.code, result.err) == (0, "")
         return result.out
 

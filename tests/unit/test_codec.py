@@ -331,15 +331,11 @@ def test_chunks_of_a_unet_start_on_its_coarsest_grid():
     torch.testing.assert_close(joined, whole, atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.xfail(
-    reason="rescaling looks at all frames of what it is given", strict=True
-)
 def test_rescaled_guidance_has_no_bounded_receptive_field():
     sampling = Sampling(n_steps=2, guidance=0.5, rescale=0.7)
     assert make().decoder_receptive_field(sampling) is None
 
 
-@pytest.mark.xfail(reason="guidance cannot do without a mask", strict=True)
 def test_guidance_needs_no_lengths():
     codec = make(flow_options=dict(condition_dropout=0.1))
     tokens, sampling = random_tokens(), Sampling(n_steps=2, guidance=0.5)

@@ -233,9 +233,6 @@ def test_weights_of_the_same_front_end_load():
     LogMel(fraction).load_state_dict(LogMel(whole).state_dict())
 
 
-@pytest.mark.xfail(
-    reason="whole-number edges truncate the stored ones", strict=True
-)
 def test_edges_given_as_whole_numbers_are_compared_as_they_are():
     weights = LogMel(MelSettings(f_min=0.5, f_max=11000.5)).state_dict()
     with pytest.raises(MelMismatchError, match="11000.5"):

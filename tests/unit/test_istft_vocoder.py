@@ -191,7 +191,6 @@ def test_labels_add_the_losses_of_the_head():
     assert torch.equal(wav, vocoder(mel))
 
 
-@pytest.mark.xfail(reason="the pitch loss is not given the mask", strict=True)
 def test_labels_of_padding_do_not_count():
     vocoder, mel, f0 = harmonic(), noise(0, 2, 9, 10), labels()
     mask = length_mask(torch.tensor([4, 9]), 9)

@@ -254,9 +254,6 @@ def test_residual_field_passes_on_mask_and_condition():
     assert all(a is b for a, b in zip(seen[0], (t, mu, mask), strict=True))
 
 
-@pytest.mark.xfail(
-    reason="two times end in an error of broadcasting", strict=True
-)
 def test_residual_field_is_that_of_one_time():
     """Its formulas are those of the velocity at t, not of a mean over time."""
     x = noise(0, 2, 5, M)
