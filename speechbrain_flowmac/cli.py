@@ -56,15 +56,6 @@ OUTPUT_ENDINGS = (
 # Endings that are not the name of a format
 MORE_ENDINGS = {".aif", ".aifc", ".oga", ".opus"}
 
-# What `export` writes, and an example: a folder of just these may be replaced
-MODEL_FILES = {
-    "hyperparams.yaml",
-    "codec.safetensors",
-    "vocoder.safetensors",
-    "README.md",
-    EXAMPLE_FILE,
-}
-
 
 class UsageError(ValueError):
     """A command that cannot be carried out as it was given."""
@@ -642,7 +633,7 @@ def encode_into(file, codec, source, args):
 
 
 def _encode(file, codec, source, name, args):
-    from speechbrain_flowmac.inference import open_audio
+    from speechbrain_flowmac.audio import open_audio
 
     mix = args.channels == "mix"
     with (
@@ -699,7 +690,7 @@ def decode_into(file, ending, codec, stream, name, args):
     tuple
         `StreamHeader`, and a list of what to say about it.
     """
-    from speechbrain_flowmac.inference import write_audio
+    from speechbrain_flowmac.audio import write_audio
 
     options = sampling_options(args)
     on_damage = getattr(args, "on_damage", "raise")
@@ -909,7 +900,7 @@ def info(args):
 
 def demo(args):
     """`flowmac demo`"""
-    from speechbrain_flowmac.inference import (
+    from speechbrain_flowmac.loading import (
         ModelNotFoundError,
         resolve_source,
     )
@@ -950,23 +941,24 @@ def demo(args):
 def export_model(args):
     """`flowmac export`"""
     target = Path(args.target)
-    if os.path.lexists(target):
-        if not args.overwrite:
-            raise UsageError(f"{target} exists (--overwrite replaces it)")
-        held = {path.name for path in target.iterdir()}
-        if not held <= MODEL_FILES:
-            raise UsageError(
-                f"{target} is not just a model, it also holds "
-                f"{min(held - MODEL_FILES)}: it will not be replaced"
-            )
+    if os.path.lexists(target) and not args.overwrite:
+        raise UsageError(f"{target} exists (--overwrite replaces it)")
     for name in (args.codec, args.vocoder):
         if not Path(name).is_dir():
             raise UsageError(f"no such folder: {name}")
     if args.card is not None and not Path(args.card).is_file():
         raise UsageError(f"no such file: {args.card}")
 
-    from speechbrain_flowmac.export import export
+    from speechbrain_flowmac.export import (
+        ExportError,
+        check_replaceable,
+        export,
+    )
 
+    try:
+        check_replaceable(target)
+    except ExportError as error:
+        raise UsageError(str(error)) from error
     codec = export(args.codec, args.vocoder, target, args.card)
     size = sum(path.stat().st_size for path in target.iterdir())
     print(

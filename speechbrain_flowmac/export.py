@@ -20,14 +20,22 @@ from ruamel.yaml import YAML
 from safetensors.torch import save_file
 from speechbrain.utils.checkpoints import Checkpointer
 
-from speechbrain_flowmac.inference import (
+from speechbrain_flowmac.inference import FlowMACCodec
+from speechbrain_flowmac.loading import (
     HPARAMS_FILE,
-    FlowMACCodec,
     built_in_models,
     check_safe,
 )
 
 AVERAGED_PREFIX = "module."
+EXAMPLE_FILE = "example.wav"
+MODEL_FILES = {
+    HPARAMS_FILE,
+    "codec.safetensors",
+    "vocoder.safetensors",
+    "README.md",
+    EXAMPLE_FILE,
+}
 
 
 class ExportError(ValueError):
@@ -107,6 +115,26 @@ def compact(state):
     return {name: shrink(name, value) for name, value in state.items()}
 
 
+def check_replaceable(target):
+    """Refuses to replace anything but a model folder.
+
+    Arguments
+    ---------
+    target : Path
+        Where a model is to go.
+    """
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise ExportError(f"{target} exists and is no folder")
+    others = {path.name for path in target.iterdir()} - MODEL_FILES
+    if others:
+        raise ExportError(
+            f"{target} holds more than a model ({sorted(others)[:3]}) and is "
+            "not replaced"
+        )
+
+
 def export(codec_folder, vocoder_folder, target, card=None):
     """Writes a model folder.
 
@@ -117,7 +145,8 @@ def export(codec_folder, vocoder_folder, target, card=None):
     vocoder_folder : str or Path
         Output folder of the vocoder's training.
     target : str or Path
-        Folder to make; an existing one is replaced, once all is written.
+        Folder to make. A model folder that is there is replaced, once all
+        is written; its example.wav is kept.
     card : str or Path or None
         Model card; None for a short one that names the training commands.
 
@@ -129,6 +158,7 @@ def export(codec_folder, vocoder_folder, target, card=None):
     folders = {"codec": codec_folder, "vocoder": vocoder_folder}
     blocks = {n: model_block(folder, n) for n, folder in folders.items()}
     target = Path(target)
+    check_replaceable(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=target.parent, prefix=".export-"))
     try:
@@ -152,6 +182,8 @@ def export(codec_folder, vocoder_folder, target, card=None):
         # loading checks every key, shape and setting
         FlowMACCodec.from_hparams(work, run_opts={"device": "cpu"})
         work.chmod(0o755)
+        if (target / EXAMPLE_FILE).is_file():
+            shutil.copyfile(target / EXAMPLE_FILE, work / EXAMPLE_FILE)
         if target.exists():
             shutil.rmtree(target)
         work.rename(target)

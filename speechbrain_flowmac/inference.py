@@ -4,23 +4,15 @@ Shapes: B items, T samples, N token frames, K codebooks, C entries, H width.
 """
 
 import hashlib
-import json
-import re
-import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import soundfile
-import soxr
 import torch
-import yaml
 from hyperpyyaml import load_hyperpyyaml
-from safetensors import safe_open
-from safetensors.torch import load_file
 from speechbrain.inference.interfaces import Pretrained
 from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch
 
+from speechbrain_flowmac.audio import open_audio, write_audio
 from speechbrain_flowmac.bitstream import (
     BitstreamReader,
     BitstreamWriter,
@@ -29,142 +21,21 @@ from speechbrain_flowmac.bitstream import (
     conceal,
 )
 from speechbrain_flowmac.chunking import ChunkedCoder
-from speechbrain_flowmac.lobes.features import (
-    MelSettings,
-    absolute_lengths,
-    length_mask,
-    num_frames,
+from speechbrain_flowmac.loading import (
+    HPARAMS_FILE,
+    MODULE_NAMES,
+    ModelNotFoundError,
+    built_in_models,
+    check_safe,
+    load_weights,
+    resolve_source,
 )
+from speechbrain_flowmac.lobes.features import absolute_lengths, length_mask
 from speechbrain_flowmac.lobes.harmonic_source import SynthesisState
-
-MODELS_FOLDER = Path(__file__).parent / "models"
-HPARAMS_FILE = "hyperparams.yaml"
-MODULE_NAMES = ("codec", "vocoder")
-
-# What a model folder's YAML may build: classes of the codec and its lobes
-SAFE_OBJECT = re.compile(r"new:speechbrain_flowmac\.(codec|lobes\.\w+)\.\w+")
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-BLOCK_SAMPLES = 1 << 18
-
-
-class ModelNotFoundError(FileNotFoundError):
-    """A source is neither a folder, nor a built-in model, nor a Hub id."""
-
-
-class UnsafeModelError(ValueError):
-    """A model's YAML asks for more than building the codec's own classes."""
-
-
-class WeightsMismatchError(ValueError):
-    """Weights that are not those of the model that the YAML describes."""
 
 
 class FingerprintMismatchError(ValueError):
     """A stream that another model wrote."""
-
-
-class AudioFileError(ValueError):
-    """An audio file that cannot be read, or holds no samples."""
-
-
-def built_in_models():
-    """Names of the models that ship in the package.
-
-    Returns
-    -------
-    list of str
-
-    Example
-    -------
-    >>> "flowmac-24khz-3kbps" in built_in_models()
-    True
-    """
-    return sorted(
-        path.parent.name for path in MODELS_FOLDER.glob(f"*/{HPARAMS_FILE}")
-    )
-
-
-def resolve_source(source):
-    """Where a model is: a folder as str, or a Hub id.
-
-    Arguments
-    ---------
-    source : str or Path
-        A local folder, the name of a built-in model, or a Hub id.
-
-    Returns
-    -------
-    str
-    """
-    if Path(source).is_dir():
-        return str(source)
-    name = str(source)
-    if name in built_in_models():
-        return str(MODELS_FOLDER / name)
-    if isinstance(source, str) and HUB_ID.fullmatch(name) and name[0] != ".":
-        return name
-    raise ModelNotFoundError(
-        f"{name!r} is neither a folder nor a built-in model "
-        f"({', '.join(built_in_models())}) nor a Hub id (owner/name)"
-    )
-
-
-def check_safe(text):
-    """Refuses YAML that would run more than the codec's constructors.
-
-    Arguments
-    ---------
-    text : str
-        HyperPyYAML.
-    """
-    try:
-        events = list(yaml.parse(text))
-    except yaml.YAMLError as error:
-        raise UnsafeModelError(f"not valid YAML: {error}") from error
-    for event in events:
-        tag = getattr(event, "tag", None)
-        if tag is None:
-            continue
-        tag = tag.removeprefix("!")
-        if tag not in ("ref", "copy") and not SAFE_OBJECT.fullmatch(tag):
-            raise UnsafeModelError(
-                f"line {event.start_mark.line + 1}: a model may not use "
-                f"!{tag}, only !ref, !copy and !new of the codec's own classes"
-            )
-
-
-def load_weights(module, path):
-    """Loads safetensors into a module, strictly.
-
-    Arguments
-    ---------
-    module : torch.nn.Module
-        Changed in place.
-    path : str or Path
-        File; its metadata may state `mel_settings` as JSON, which must be
-        the module's.
-    """
-    with safe_open(str(path), framework="pt") as file:
-        metadata = file.metadata() or {}
-    if "mel_settings" in metadata:
-        stored = MelSettings(**json.loads(metadata["mel_settings"]))
-        module.mel_settings.check_same(stored, names=("model", str(path)))
-    state = load_file(str(path))
-    expected = module.state_dict()
-    missing = sorted(expected.keys() - state.keys())
-    unexpected = sorted(state.keys() - expected.keys())
-    shapes = [
-        f"{name}: expected {list(expected[name].shape)}, found "
-        f"{list(state[name].shape)}"
-        for name in sorted(expected.keys() & state.keys())
-        if expected[name].shape != state[name].shape
-    ]
-    if missing or unexpected or shapes:
-        raise WeightsMismatchError(
-            f"{path} does not fit the model: missing {missing[:5]}, "
-            f"unexpected {unexpected[:5]}, shapes {shapes[:5]}"
-        )
-    module.load_state_dict(state)
 
 
 class FlowMACCodec(Pretrained):
@@ -250,6 +121,7 @@ class FlowMACCodec(Pretrained):
                     local_strategy=local_strategy,
                     fetch_config=fetch_config,
                 )
+            # the Hub's client has an exception for every way of failing
             except Exception as error:
                 raise ModelNotFoundError(
                     f"cannot get {filename} of {str(source)!r}: {error}. "
@@ -653,6 +525,8 @@ class FlowMACCodec(Pretrained):
             samples = wav[:, :left].clamp(-1, 1).T.cpu().numpy()
             left -= len(samples)
             yield np.ascontiguousarray(samples)
+        # there is no more, but a strict reader looks what follows the end
+        next(blocks, None)
 
     def check_stream(self, header):
         """Refuses the stream of another model.
@@ -726,129 +600,3 @@ class FlowMACCodec(Pretrained):
                     self.read_stream(reader, **options),
                 )
             return reader.header
-
-
-def write_audio(file, suffix, header, blocks):
-    """Writes decoded blocks to an open, seekable file.
-
-    Arguments
-    ---------
-    file : binary file object
-        Gets the audio.
-    suffix : str
-        Such as ".wav".
-    header : StreamHeader
-        Rate and channels.
-    blocks : iterable of numpy.ndarray
-        float32, shape [n, channels].
-    """
-    kind = suffix.lstrip(".").upper() or "WAV"
-    if kind not in soundfile.available_formats():
-        raise AudioFileError(
-            f"cannot write {suffix!r} files; known formats: "
-            f"{', '.join(sorted(soundfile.available_formats()))}"
-        )
-    with soundfile.SoundFile(
-        file, "w", header.sample_rate, header.num_channels, format=kind
-    ) as audio:
-        for block in blocks:
-            audio.write(block)
-
-
-class AudioReader:
-    """An open audio file, read in blocks at the codec's rate.
-
-    Arguments
-    ---------
-    file : soundfile.SoundFile
-        Open for reading.
-    sample_rate : int
-        Wanted, in Hz.
-    mix : bool
-        Mix channels down.
-    """
-
-    def __init__(self, file, sample_rate, mix=True):
-        self.file = file
-        self.sample_rate = sample_rate
-        self.mix = mix
-        self.num_channels = 1 if mix else file.channels
-        self.num_samples = num_frames(
-            file.frames * sample_rate, file.samplerate
-        )
-
-    @property
-    def duration(self):
-        """In seconds."""
-        return self.num_samples / self.sample_rate
-
-    def blocks(self):
-        """Yields float32 tensors [channels, n], `num_samples` in all."""
-        left = self.num_samples
-        for block in self._resampled():
-            block = block[:left]
-            left -= len(block)
-            if len(block):
-                yield torch.from_numpy(np.ascontiguousarray(block.T))
-        if left:
-            # a resampler may end a sample early
-            yield torch.zeros(self.num_channels, left)
-
-    def _resampled(self):
-        rate = self.file.samplerate
-        resampler = None
-        if rate != self.sample_rate:
-            resampler = soxr.ResampleStream(
-                rate, self.sample_rate, self.num_channels, dtype="float32"
-            )
-        while True:
-            block = self.file.read(
-                BLOCK_SAMPLES, dtype="float32", always_2d=True
-            )
-            if self.mix:
-                block = block.mean(1, keepdims=True)
-            last = len(block) < BLOCK_SAMPLES
-            if resampler is not None:
-                block = resampler.resample_chunk(block, last=last)
-            yield block
-            if last:
-                return
-
-
-@contextmanager
-def open_audio(path, sample_rate, mix=True):
-    """Opens an audio file for coding.
-
-    Arguments
-    ---------
-    path : str or binary file object
-        Anything that libsndfile reads; an object need not be seekable.
-    sample_rate : int
-        Wanted, in Hz.
-    mix : bool
-        Mix channels down.
-
-    Yields
-    ------
-    AudioReader
-    """
-    name = path if isinstance(path, (str, Path)) else "the input"
-    with tempfile.TemporaryFile() as spool:
-        if isinstance(path, (str, Path)):
-            if not Path(path).is_file():
-                raise FileNotFoundError(f"no such audio file: {path}")
-            opened = str(path)
-        else:
-            # libsndfile must seek: keep what a pipe brings on disk
-            while block := path.read(1 << 20):
-                spool.write(block)
-            spool.seek(0)
-            opened = spool
-        try:
-            file = soundfile.SoundFile(opened)
-        except soundfile.LibsndfileError as error:
-            raise AudioFileError(f"cannot read {name}: {error}") from error
-        with file:
-            if file.frames < 1:
-                raise AudioFileError(f"{name} holds no samples")
-            yield AudioReader(file, sample_rate, mix)

@@ -8,13 +8,12 @@ from corpus import speech_like
 from tiny_model import make_tiny_model
 
 from speechbrain_flowmac import FlowMACCodec
-from speechbrain_flowmac.inference import (
-    AudioFileError,
-    FingerprintMismatchError,
+from speechbrain_flowmac.audio import AudioFileError, open_audio
+from speechbrain_flowmac.inference import FingerprintMismatchError
+from speechbrain_flowmac.loading import (
     ModelNotFoundError,
     UnsafeModelError,
     check_safe,
-    open_audio,
 )
 
 
