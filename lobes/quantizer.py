@@ -161,11 +161,14 @@ class ResidualQuantizer(nn.Module):
         dropout = self.dropout and self.initialised
         with torch.autocast(latents.device.type, enabled=False):
             x = self._enter(latents.float())
+            # one frame that is not finite would spoil the codebooks for good
+            finite = x.detach().isfinite().all(-1)
+            x = torch.where(finite.unsqueeze(-1), x, 0.0)
+            mask = finite if mask is None else mask & finite
             codes, tokens, losses = self._code(x, mask, dropout)
             # one straight-through step here: the residual quantizer's own
             # would pass the gradient once for every codebook
-            if mask is not None:
-                x = x * mask.unsqueeze(-1)
+            x = x * mask.unsqueeze(-1)
             quantized = self._leave(x + (codes - x).detach())
         used = (tokens >= 0).flatten(0, 1).any(0).sum().clamp(min=1)
         return QuantizerOutput(quantized, tokens, losses.sum() / used)

@@ -8,6 +8,7 @@
 The weights' metadata states the mel settings, which are checked on loading.
 """
 
+import io
 import json
 import shutil
 import tempfile
@@ -64,6 +65,25 @@ def model_block(folder, name):
     if name not in settings:
         raise ExportError(f"{path} describes no {name}")
     return settings[name]
+
+
+def plain_yaml(blocks):
+    """YAML text of model blocks, without the comments of the training YAML.
+
+    Arguments
+    ---------
+    blocks : dict
+        Nodes from `model_block`.
+
+    Returns
+    -------
+    str
+    """
+    stream = io.StringIO()
+    YAML(typ="rt").dump(blocks, stream)
+    lines = (line.split(" #")[0] for line in stream.getvalue().splitlines())
+    kept = [n for n in lines if n.strip() and not n.lstrip().startswith("#")]
+    return "\n".join(kept) + "\n"
 
 
 def averaged_weights(folder):
@@ -162,10 +182,8 @@ def export(codec_folder, vocoder_folder, target, card=None):
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=target.parent, prefix=".export-"))
     try:
-        with open(work / HPARAMS_FILE, "w", encoding="utf-8") as file:
-            yaml = YAML(typ="rt")
-            yaml.dump(blocks, file)
-        text = (work / HPARAMS_FILE).read_text(encoding="utf-8")
+        text = plain_yaml(blocks)
+        (work / HPARAMS_FILE).write_text(text, encoding="utf-8")
         check_safe(text)
         modules = load_hyperpyyaml(text)
         for name, folder in folders.items():
@@ -181,7 +199,10 @@ def export(codec_folder, vocoder_folder, target, card=None):
             shutil.copyfile(card, work / "README.md")
         # loading checks every key, shape and setting
         FlowMACCodec.from_hparams(work, run_opts={"device": "cpu"})
+        # made for the owner alone, but a model is for all
         work.chmod(0o755)
+        for path in work.iterdir():
+            path.chmod(0o644)
         if (target / EXAMPLE_FILE).is_file():
             shutil.copyfile(target / EXAMPLE_FILE, work / EXAMPLE_FILE)
         if target.exists():

@@ -19,7 +19,7 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 HPARAMS = sorted((ROOT / "hparams").glob("*.yaml"))
-LIMIT_SECONDS = 240
+LIMIT_SECONDS = 120
 
 # Keys that make a model tiny, where its YAML has them.
 TINY = {

@@ -87,6 +87,7 @@ class TrainingBrain(sb.Brain):
     def on_fit_start(self):
         """Prepares chance and logs, then what SpeechBrain prepares."""
         super().on_fit_start()
+        self.finished = self._optimizer_step_limit_exceeded and self._validated
         self.generator = torch.Generator(device=self.device)
         self.running = {}
         self.board = None
@@ -94,6 +95,14 @@ class TrainingBrain(sb.Brain):
         if folder is not None and if_main_process():
             Path(folder).mkdir(parents=True, exist_ok=True)
             self.board = sb.utils.train_logger.TensorboardLogger(folder)
+
+    @property
+    def _validated(self):
+        """Whether the newest checkpoint was saved after a validation."""
+        if self.checkpointer is None:
+            return False
+        newest = self.checkpointer.find_checkpoint()
+        return newest is not None and bool(newest.meta.get("end-of-epoch"))
 
     def seed_chance(self, *salt):
         """Seeds the generators from the seed, the rank and `salt`."""
@@ -109,7 +118,6 @@ class TrainingBrain(sb.Brain):
         for optimizer in self.optimizers_dict.values():
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        self.learning_rate = rate
 
     def check_gradients(self):
         """Drops the gradients of a step if any is not finite.
@@ -157,6 +165,8 @@ class TrainingBrain(sb.Brain):
         return super().fit(epoch_counter, *args, **kwargs)
 
     def _fit_valid(self, valid_set, epoch, enable):
+        if self.finished:
+            return
         # SpeechBrain validates every epoch; those of a small corpus are short
         through = self._optimizer_step_limit_exceeded
         last = through or epoch == self.hparams.epoch_counter.limit
@@ -195,7 +205,7 @@ class TrainingBrain(sb.Brain):
                 {
                     "epoch": epoch,
                     "step": self.optimizer_step,
-                    "lr": self.learning_rate,
+                    "lr": self.hparams.lr_schedule(self.optimizer_step),
                 },
                 train_stats={"loss": self.train_loss},
                 valid_stats=stats,

@@ -135,6 +135,15 @@ def test_killed_training_goes_on_to_the_same_losses(
 
 # Several ranks
 
+# Without --debug_persistently every rank would look for checkpoints in a
+# temporary folder of its own.
+RANKS = {
+    "batch_size": 1,
+    "debug": True,
+    "debug_persistently": True,
+    "distributed_backend": "gloo",
+}
+
 
 def free_port():
     """A port that nobody listens on."""
@@ -147,7 +156,7 @@ def free_port():
 def test_ranks_train_one_model_with_their_own_noise(
     kind, corpus, tmp_path, light
 ):
-    options = {"batch_size": 1, "debug": True, "distributed_backend": "gloo"}
+    options = dict(RANKS)
     if kind == "vocoder":
         options["adversarial_start"] = 1
     shared = {
@@ -185,11 +194,10 @@ def test_ranks_train_one_model_with_their_own_noise(
 
 def test_torchrun_starts_the_recipe(corpus, tmp_path, light):
     yaml = light["codec"]
-    options = {"batch_size": 1, "debug": True, "distributed_backend": "gloo"}
     command = [
         *(sys.executable, "-m", "torch.distributed.run"),
         *("--standalone", "--nproc_per_node=2", str(recipe(yaml))),
-        *arguments(yaml, corpus, tmp_path / "run", **options),
+        *arguments(yaml, corpus, tmp_path / "run", **RANKS),
     ]
     result = subprocess.run(
         command,
