@@ -72,6 +72,7 @@ class FlowMACCodec(Pretrained):
         )
         super().__init__(modules=modules, hparams=hparams or {}, **kwargs)
         self._fingerprint = None
+        self.train(self.training)
 
     @classmethod
     def from_hparams(

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import yaml
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from speechbrain_flowmac.lobes.features import MelSettings
@@ -108,12 +108,17 @@ def load_weights(module, path):
         File; its metadata may state `mel_settings` as JSON, which must be
         the module's.
     """
-    with safe_open(str(path), framework="pt") as file:
-        metadata = file.metadata() or {}
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+        state = load_file(str(path))
+    except SafetensorError as error:
+        raise WeightsMismatchError(
+            f"{path} is no safetensors file, or a damaged one: {error}"
+        ) from error
     if "mel_settings" in metadata:
         stored = MelSettings(**json.loads(metadata["mel_settings"]))
         module.mel_settings.check_same(stored, names=("model", str(path)))
-    state = load_file(str(path))
     expected = module.state_dict()
     missing = sorted(expected.keys() - state.keys())
     unexpected = sorted(state.keys() - expected.keys())

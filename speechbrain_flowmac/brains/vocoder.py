@@ -96,13 +96,12 @@ class VocoderBrain(TrainingBrain):
         """One batch for the discriminator (if it is on) and the vocoder."""
         should_step = self.step % self.grad_accumulation_factor == 0
         self.on_fit_batch_start(batch, should_step)
-        with self.training_ctx:
-            outputs = self.compute_forward(batch, sb.Stage.TRAIN)
         wav = batch.sig.data.to(self.device)
-        if self.adversarial:
-            with self.no_sync(not should_step):
-                self._backward(self._discriminate(wav, outputs[0].detach()))
         with self.no_sync(not should_step):
+            with self.training_ctx:
+                outputs = self.compute_forward(batch, sb.Stage.TRAIN)
+            if self.adversarial:
+                self._backward(self._discriminate(wav, outputs[0].detach()))
             loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
             if self.adversarial:
                 loss = loss + self._fool(wav, outputs[0])
@@ -192,7 +191,7 @@ class VocoderBrain(TrainingBrain):
             step = self.optimizer_step
             writer.add_audio("valid/original", real, step, rate)
             writer.add_audio("valid/vocoded", fake.clamp(-1, 1), step, rate)
-            mels = self.hparams.features(torch.stack([real, fake]))
+            mels = self.hparams.features(torch.stack(self.example).float())
             figure = mel_figure(list(mels), ["original", "vocoded"])
             writer.add_figure("valid/mel", figure, step)
         super().on_stage_end(stage, stage_loss, epoch)

@@ -9,6 +9,7 @@ import soundfile
 import torch
 from corpus import speech_like
 from scipy.signal import resample_poly
+from torch.utils.data import DataLoader
 
 from speechbrain_flowmac.data import (
     Cropper,
@@ -250,6 +251,17 @@ def test_dataset_of_whole_utterances(sounds, manifest):
         assert torch.equal(item["sig"], read(sounds / f"{item['id']}.wav"))
         assert item["num_samples"] == len(item["sig"])
         assert "f0" not in item
+
+
+def test_workers_see_the_epoch(sounds, manifest):
+    epochs = SimpleNamespace(current=1)
+    dataset = make_dataset(
+        manifest, sounds, RATE, Cropper(RATE, 6000, 1, epochs)
+    )
+    for epochs.current in (1, 2):
+        loader = DataLoader(dataset, batch_size=None, num_workers=1)
+        for item, expected in zip(loader, dataset, strict=True):
+            assert torch.equal(item["sig"], expected["sig"])
 
 
 def test_dataset_of_labelled_crops(sounds, manifest):
