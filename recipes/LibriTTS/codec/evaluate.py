@@ -26,6 +26,21 @@ from speechbrain_flowmac.metrics import (
     to_level,
 )
 
+# name: (heading, decimals, function of reference, decoded and codec)
+METRICS = {
+    "pesq": (
+        "PESQ-WB",
+        2,
+        lambda x, y, codec: pesq_wb(x, y, codec.sample_rate),
+    ),
+    "estoi": ("ESTOI", 3, lambda x, y, codec: estoi(x, y, codec.sample_rate)),
+    "mel": (
+        "log-mel L1",
+        3,
+        lambda x, y, codec: log_mel_distance(x, y, codec.codec.features),
+    ),
+}
+
 
 def code(codec, signal, folder, counts, n_steps):
     """Codes a signal at each number of codebooks.
@@ -61,6 +76,43 @@ def code(codec, signal, folder, counts, n_steps):
         yield count, 8 * header.payload_bytes / seconds, decoded
 
 
+def evaluate(codec, files, arguments):
+    """Means over files, by number of codebooks.
+
+    Arguments
+    ---------
+    codec : FlowMACCodec
+        The model.
+    files : list of Path
+        Audio.
+    arguments : argparse.Namespace
+        codebooks, steps and metrics.
+
+    Returns
+    -------
+    dict
+        For each number of codebooks, [bit/s, metrics...].
+    """
+    rows = {count: [] for count in arguments.codebooks}
+    with tempfile.TemporaryDirectory() as folder:
+        for path in tqdm(files, dynamic_ncols=True):
+            signal = read_crop(path, None, codec.sample_rate).numpy()
+            signal = to_level(signal.astype(np.float64))
+            for count, bits, decoded in code(
+                codec,
+                signal,
+                Path(folder),
+                arguments.codebooks,
+                arguments.steps,
+            ):
+                values = [
+                    METRICS[name][2](signal, decoded, codec)
+                    for name in arguments.metrics
+                ]
+                rows[count].append([bits, *values])
+    return {count: np.nanmean(values, axis=0) for count, values in rows.items()}
+
+
 def main():
     """Evaluates and prints."""
     parser = argparse.ArgumentParser(
@@ -69,48 +121,34 @@ def main():
     parser.add_argument("model", help="built-in name, folder or Hub id")
     parser.add_argument("--data_folder", default="data/LibriTTS", type=Path)
     parser.add_argument("--split", default="test-clean")
-    parser.add_argument("--codebooks", nargs="+", type=int, default=None)
+    parser.add_argument(
+        "--codebooks", nargs="+", type=int, default=[1, 2, 4, 8]
+    )
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--limit", type=int, default=None)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--metrics", nargs="+", choices=METRICS, default=list(METRICS)
+    )
     arguments = parser.parse_args()
     files = sorted((arguments.data_folder / arguments.split).rglob("*.wav"))
+    files = files[: arguments.limit]
     if not files:
         parser.error(f"no wav under {arguments.data_folder / arguments.split}")
-    files = files[: arguments.limit]
     codec = FlowMACCodec.from_hparams(
         arguments.model, run_opts={"device": arguments.device}
     )
-    rate = codec.sample_rate
-    rows = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for path in tqdm(files, dynamic_ncols=True):
-            signal = read_crop(path, None, rate).numpy().astype(np.float64)
-            signal = to_level(signal)
-            for count, bits, decoded in code(
-                codec,
-                signal,
-                Path(folder),
-                arguments.codebooks or [1, 2, 4, 8],
-                arguments.steps,
-            ):
-                rows.setdefault(count, []).append(
-                    (
-                        bits,
-                        pesq_wb(signal, decoded, rate),
-                        estoi(signal, decoded, rate),
-                        log_mel_distance(signal, decoded, codec.codec.features),
-                    )
-                )
-    print(f"{len(files)} utterances of {arguments.split}, {arguments.model}")
-    print("| codebooks | bit/s | PESQ-WB | ESTOI | log-mel L1 |")
-    print("|---|---|---|---|---|")
-    for count, values in sorted(rows.items()):
-        bits, quality, clarity, distance = np.nanmean(values, axis=0)
-        print(
-            f"| {count} | {bits:.0f} | {quality:.2f} | {clarity:.3f} "
-            f"| {distance:.3f} |"
-        )
+    rows = evaluate(codec, files, arguments)
+    print(f"{len(files)} utterances of {arguments.split}, {arguments.model}\n")
+    headings = [METRICS[name][0] for name in arguments.metrics]
+    print("| codebooks | bit/s | " + " | ".join(headings) + " |")
+    print("|---" * (2 + len(headings)) + "|")
+    for count, (bits, *values) in sorted(rows.items()):
+        cells = [
+            f"{value:.{METRICS[name][1]}f}"
+            for name, value in zip(arguments.metrics, values, strict=True)
+        ]
+        print(f"| {count} | {bits:.0f} | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

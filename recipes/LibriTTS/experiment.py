@@ -1,0 +1,135 @@
+"""What the LibriTTS recipes have in common: loading, data, fit and test."""
+
+from typing import Any, NamedTuple
+
+import speechbrain as sb
+from hyperpyyaml import load_hyperpyyaml
+from libritts_prepare import prepare_libritts
+from speechbrain.utils.distributed import ddp_init_group, run_on_main
+
+from speechbrain_flowmac.data import Cropper, make_dataset
+
+
+class Experiment(NamedTuple):
+    """A recipe's command line, read.
+
+    Arguments
+    ---------
+    hparams : dict
+        The YAML, loaded with the overrides.
+    run_opts : Any
+        SpeechBrain's run options.
+    hparams_file : str
+        Path of the YAML.
+    overrides : str
+        YAML text.
+    """
+
+    hparams: dict
+    run_opts: Any
+    hparams_file: str
+    overrides: str
+
+
+def load(arguments):
+    """Reads the command line and the YAML; joins the other ranks, if any.
+
+    Arguments
+    ---------
+    arguments : list of str
+        The command line without the script.
+
+    Returns
+    -------
+    Experiment
+    """
+    hparams_file, run_opts, overrides = sb.parse_arguments(arguments)
+    # before the YAML: the quantizer must know that there are several ranks
+    ddp_init_group(run_opts)
+    with open(hparams_file, encoding="utf-8") as file:
+        hparams = load_hyperpyyaml(file, overrides)
+    return Experiment(hparams, run_opts, hparams_file, overrides)
+
+
+def prepare(hparams):
+    """Writes the manifests, on one rank.
+
+    Arguments
+    ---------
+    hparams : dict
+        data_folder, output_folder, the three lists of splits, skip_prep.
+    """
+    run_on_main(
+        prepare_libritts,
+        kwargs={
+            "data_folder": hparams["data_folder"],
+            "save_folder": hparams["output_folder"],
+            "train_splits": hparams["train_splits"],
+            "valid_splits": hparams["valid_splits"],
+            "test_splits": hparams["test_splits"],
+            "skip_prep": hparams["skip_prep"],
+        },
+    )
+
+
+def make_datasets(hparams, f0_labels=None):
+    """Random crops for training, whole utterances elsewhere.
+
+    Arguments
+    ---------
+    hparams : dict
+        data_folder, the three manifests, mel_settings, crop_frames, seed and
+        epoch_counter.
+    f0_labels : dict or None
+        See `speechbrain_flowmac.data.make_dataset`.
+
+    Returns
+    -------
+    dict
+        Datasets: train, valid and test.
+    """
+    settings = hparams["mel_settings"]
+    cropper = Cropper(
+        settings.sample_rate,
+        hparams["crop_frames"] * settings.hop_length,
+        hparams["seed"],
+        hparams["epoch_counter"],
+    )
+    options = {
+        "data_folder": hparams["data_folder"],
+        "sample_rate": settings.sample_rate,
+        "f0_labels": f0_labels,
+    }
+    return {
+        "train": make_dataset(
+            hparams["train_json"], cropper=cropper, **options
+        ),
+        "valid": make_dataset(hparams["valid_json"], **options),
+        "test": make_dataset(hparams["test_json"], **options),
+    }
+
+
+def fit_and_test(brain, datasets, hparams):
+    """Trains, then tests the best checkpoint.
+
+    Arguments
+    ---------
+    brain : TrainingBrain
+        What trains.
+    datasets : dict
+        From `make_datasets`.
+    hparams : dict
+        The options of the data loaders.
+    """
+    brain.fit(
+        brain.hparams.epoch_counter,
+        datasets["train"],
+        datasets["valid"],
+        train_loader_kwargs=hparams["train_dataloader_opts"],
+        valid_loader_kwargs=hparams["valid_dataloader_opts"],
+    )
+    brain.evaluate(
+        datasets["test"],
+        min_key="loss",
+        test_loader_kwargs=hparams["valid_dataloader_opts"],
+    )
