@@ -1,0 +1,75 @@
+"""What the README shows runs as it stands there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import soundfile
+from corpus import speech_like
+
+from speechbrain_flowmac.cli import main
+from speechbrain_flowmac.loading import MODELS_FOLDER, built_in_models
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CARDS = sorted(MODELS_FOLDER.glob("*/README.md"))
+
+
+def _blocks(text, language):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder that holds speech.wav."""
+    soundfile.write(tmp_path / "speech.wav", speech_like(2.0, 0), 24000)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_python_of_the_readme_runs(folder):
+    (block,) = _blocks(README, "python")
+    values = {}
+    exec(block, values)
+    assert values["tokens"].shape == (2, 47, 8)
+    assert values["decoded"].shape == (2, 47 * 512)
+
+
+def test_files_of_the_readme_are_made(folder):
+    (block,) = [b for b in _blocks(README, "bash") if "flowmac enc" in b]
+    for line in block.splitlines():
+        arguments = shlex.split(line, comments=True)[1:]
+        assert main(arguments) == 0, line
+    info = soundfile.info(str(folder / "out.wav"))
+    assert (info.frames, info.samplerate) == (48000, 24000)
+    # 94 frames of 8 and of 4 bytes, a header and two CRC-32s
+    assert (folder / "speech.fmac").stat().st_size == 40 + 8 + 94 * 8
+    assert (folder / "half.fmac").stat().st_size == 40 + 8 + 94 * 4
+
+
+def test_demo_codes_at_three_kilobits(folder, capsys):
+    assert main(["demo"]) == 0
+    assert "3.000 kbps" in capsys.readouterr().out
+    names = {path.name for path in (folder / "flowmac_demo").iterdir()}
+    assert names == {"original.wav", "coded.fmac", "decoded.wav"}
+
+
+def test_the_two_commands_are_there():
+    first, second = _blocks(README, "bash")[:2]
+    assert first.strip().endswith("flowmac demo")
+    assert second.strip().endswith("pytest")
+    assert "<!-- test command -->" in README
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda path: path.parent.name)
+def test_model_cards_say_what_users_must_know(card):
+    text = card.read_text(encoding="utf-8")
+    for part in ("license:", "## Data", "## Training", "## Results"):
+        assert part in text
+    size = sum(path.stat().st_size for path in card.parent.iterdir())
+    assert size < 40_000_000
+
+
+def test_a_model_ships():
+    assert built_in_models() == ["flowmac-24khz-3kbps"]
