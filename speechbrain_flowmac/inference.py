@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from hyperpyyaml import load_hyperpyyaml
 from speechbrain.inference.interfaces import Pretrained
-from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch
+from speechbrain.utils.fetching import FetchConfig, LocalStrategy
 
 from speechbrain_flowmac.audio import open_audio, write_audio
 from speechbrain_flowmac.bitstream import (
@@ -24,9 +24,8 @@ from speechbrain_flowmac.chunking import ChunkedCoder
 from speechbrain_flowmac.loading import (
     HPARAMS_FILE,
     MODULE_NAMES,
-    ModelNotFoundError,
-    built_in_models,
     check_safe,
+    get_file,
     load_weights,
     resolve_source,
 )
@@ -114,20 +113,9 @@ class FlowMACCodec(Pretrained):
         place = resolve_source(source)
 
         def get(filename):
-            try:
-                return fetch(
-                    filename,
-                    place,
-                    savedir=savedir,
-                    local_strategy=local_strategy,
-                    fetch_config=fetch_config,
-                )
-            # the Hub's client has an exception for every way of failing
-            except Exception as error:
-                raise ModelNotFoundError(
-                    f"cannot get {filename} of {str(source)!r}: {error}. "
-                    f"Built-in models: {', '.join(built_in_models())}"
-                ) from error
+            return get_file(
+                place, filename, savedir, local_strategy, fetch_config
+            )
 
         text = Path(get(hparams_file)).read_text(encoding="utf-8")
         check_safe(text)

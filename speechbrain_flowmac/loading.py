@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
+from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch
 
 from speechbrain_flowmac.lobes.features import MelSettings
 
@@ -71,6 +72,49 @@ def resolve_source(source):
         f"{name!r} is neither a folder nor a built-in model "
         f"({', '.join(built_in_models())}) nor a Hub id (owner/name)"
     )
+
+
+def get_file(
+    source,
+    filename,
+    savedir=None,
+    local_strategy=LocalStrategy.COPY,
+    fetch_config=FetchConfig(),  # noqa: B008 (frozen, as SpeechBrain has it)
+):
+    """A file of a model, downloaded if need be.
+
+    Arguments
+    ---------
+    source : str or Path
+        A local folder, the name of a built-in model, or a Hub id.
+    filename : str
+        In the source.
+    savedir : str or None
+        Where to keep files of a Hub model; None for the Hub's cache.
+    local_strategy : LocalStrategy
+        How files get into `savedir`.
+    fetch_config : FetchConfig
+        SpeechBrain's options for downloads.
+
+    Returns
+    -------
+    Path
+    """
+    place = resolve_source(source)
+    try:
+        return fetch(
+            filename,
+            place,
+            savedir=savedir,
+            local_strategy=local_strategy,
+            fetch_config=fetch_config,
+        )
+    # the Hub's client has an exception for every way of failing
+    except Exception as error:
+        raise ModelNotFoundError(
+            f"cannot get {filename} of {str(source)!r}: {error}. "
+            f"Built-in models: {', '.join(built_in_models())}"
+        ) from error
 
 
 def check_safe(text):

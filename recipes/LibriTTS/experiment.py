@@ -8,6 +8,7 @@ from libritts_prepare import prepare_libritts
 from speechbrain.utils.distributed import ddp_init_group, run_on_main
 
 from speechbrain_flowmac.data import Cropper, make_dataset
+from speechbrain_flowmac.loading import get_file, load_weights
 
 
 class Experiment(NamedTuple):
@@ -107,6 +108,24 @@ def make_datasets(hparams, f0_labels=None):
         "valid": make_dataset(hparams["valid_json"], **options),
         "test": make_dataset(hparams["test_json"], **options),
     }
+
+
+def start_from_pretrained(hparams, name):
+    """Gives a model the weights of an exported one, where the YAML says so.
+
+    A checkpoint of this training, if there is one, is loaded over them.
+
+    Arguments
+    ---------
+    hparams : dict
+        `pretrained` (None, or a source as `FlowMACCodec` takes it) and the
+        model.
+    name : str
+        "codec" or "vocoder".
+    """
+    if hparams["pretrained"] is not None:
+        path = get_file(hparams["pretrained"], f"{name}.safetensors")
+        load_weights(hparams[name], path)
 
 
 def fit_and_test(brain, datasets, hparams):

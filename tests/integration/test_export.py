@@ -11,8 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from speechbrain.utils.checkpoints import Checkpointer
 from torch.optim.swa_utils import AveragedModel
+from training_runs import Training
 
-import speechbrain_flowmac.inference as inference
+import speechbrain_flowmac.loading as loading
 from speechbrain_flowmac import FlowMACCodec
 from speechbrain_flowmac.export import ExportError, averaged_weights, export
 from speechbrain_flowmac.loading import (
@@ -70,6 +71,28 @@ def test_exported_model_codes(exported):
     assert torch.isfinite(decoded).all() and decoded.abs().max() > 0
     assert not any(module.training for module in codec.mods.modules())
     assert not any(p.requires_grad for p in codec.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_starts_from_an_exported_model(
+    name, light, corpus, exported, tmp_path
+):
+    training = Training(
+        light[name],
+        corpus,
+        tmp_path / name,
+        debug=True,
+        debug_persistently=True,
+        pretrained=exported,
+        lr=0.0,
+    ).check()
+    stored = load_file(exported / f"{name}.safetensors")
+    trained = averaged_weights(training.output)
+    # codebooks follow the data, whatever the learning rate
+    names = [key for key in stored if "quantizer" not in key]
+    assert len(names) > 10
+    for key in names:
+        assert torch.equal(trained[key].float(), stored[key].float()), key
 
 
 def test_export_returns_what_is_loaded_later(trainings, exported, tmp_path):
@@ -357,7 +380,7 @@ def test_other_mel_settings_are_refused(model, stated):
 )
 def test_mistyped_paths_are_not_asked_for_elsewhere(source, monkeypatch):
     asked = []
-    monkeypatch.setattr(inference, "fetch", lambda *a, **k: asked.append(a))
+    monkeypatch.setattr(loading, "fetch", lambda *a, **k: asked.append(a))
     with pytest.raises(ModelNotFoundError, match="neither a folder"):
         FlowMACCodec.from_hparams(source)
     assert not asked

@@ -18,7 +18,13 @@ from speechbrain_flowmac.brains import FlowMACBrain
 from speechbrain_flowmac.data import load_or_compute_statistics, make_dataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from experiment import fit_and_test, load, make_datasets, prepare  # noqa: E402
+from experiment import (  # noqa: E402
+    fit_and_test,
+    load,
+    make_datasets,
+    prepare,
+    start_from_pretrained,
+)
 
 
 def set_statistics(hparams):
@@ -44,6 +50,7 @@ def main(arguments):
     )
     prepare(hparams)
     set_statistics(hparams)
+    start_from_pretrained(hparams, "codec")
     brain = FlowMACBrain(
         modules=hparams["modules"],
         opt_class=hparams["opt_class"],

@@ -14,7 +14,13 @@ import speechbrain as sb
 from speechbrain_flowmac.brains import VocoderBrain
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from experiment import fit_and_test, load, make_datasets, prepare  # noqa: E402
+from experiment import (  # noqa: E402
+    fit_and_test,
+    load,
+    make_datasets,
+    prepare,
+    start_from_pretrained,
+)
 
 
 def main(arguments):
@@ -26,6 +32,7 @@ def main(arguments):
         overrides=overrides,
     )
     prepare(hparams)
+    start_from_pretrained(hparams, "vocoder")
     brain = VocoderBrain(
         modules=hparams["modules"],
         hparams=hparams,
