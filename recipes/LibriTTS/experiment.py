@@ -3,10 +3,12 @@
 from typing import Any, NamedTuple
 
 import speechbrain as sb
+import torch
 from hyperpyyaml import load_hyperpyyaml
 from libritts_prepare import prepare_libritts
 from speechbrain.utils.distributed import ddp_init_group, run_on_main
 
+from speechbrain_flowmac.brains.base import is_distributed
 from speechbrain_flowmac.data import Cropper, make_dataset
 from speechbrain_flowmac.loading import get_file, load_weights
 
@@ -129,7 +131,7 @@ def start_from_pretrained(hparams, name):
 
 
 def fit_and_test(brain, datasets, hparams):
-    """Trains, then tests the best checkpoint.
+    """Trains, tests the best checkpoint, and leaves the other ranks, if any.
 
     Arguments
     ---------
@@ -152,3 +154,7 @@ def fit_and_test(brain, datasets, hparams):
         min_key="loss",
         test_loader_kwargs=hparams["valid_dataloader_opts"],
     )
+    if is_distributed():
+        # a rank that exits while another still talks to it may abort
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
