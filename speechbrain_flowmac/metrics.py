@@ -78,7 +78,8 @@ def pesq_wb(reference, decoded, sample_rate):
     Returns
     -------
     float
-        1.0 to 4.64, higher is better; NaN where it finds no speech.
+        1.0 to 4.64, higher is better; NaN where it finds no speech, or
+        less than a quarter of a second.
     """
     pesq = _optional("pesq")
     pair = [
@@ -87,7 +88,7 @@ def pesq_wb(reference, decoded, sample_rate):
     ]
     try:
         return float(pesq.pesq(PESQ_RATE, *pair, "wb"))
-    except pesq.NoUtterancesError:
+    except (pesq.NoUtterancesError, pesq.BufferTooShortError):
         return float("nan")
 
 

@@ -54,8 +54,7 @@ def top_level_keys(yaml):
 
 def model_name(yaml):
     """What a YAML trains: ``codec`` or ``vocoder``."""
-    (name,) = {"codec", "vocoder"} & top_level_keys(yaml)
-    return name
+    return "vocoder" if "vocoder" in top_level_keys(yaml) else "codec"
 
 
 def recipe(yaml):

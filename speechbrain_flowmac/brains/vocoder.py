@@ -1,22 +1,28 @@
 """Training of a vocoder: plain at first, then against discriminators."""
 
+import numpy as np
 import speechbrain as sb
 import torch
 
 from speechbrain_flowmac.brains.base import TrainingBrain, mel_figure
-from speechbrain_flowmac.lobes.features import length_mask
+from speechbrain_flowmac.lobes.features import length_mask, num_frames
 from speechbrain_flowmac.lobes.harmonic_source import SynthesisState
 
 
 class VocoderBrain(TrainingBrain):
-    """Trains `modules["vocoder"]` on true mels of its own front end.
+    """Trains `modules["vocoder"]` on mels of its own front end.
 
     Batches hold sig [B, T], num_samples [B] and, for vocoders with a pitch
     head, f0 [B, F]. `modules["discriminator"]` joins in after
     `adversarial_start` optimizer steps; both have their own optimizer.
 
-    hparams used besides those of `TrainingBrain`: features, mel_loss,
-    adversarial_loss, adversarial_start, mel_weight, auxiliary_weight,
+    With a `codec` (a `FlowMAC`) the mels are those that it decodes, frame for
+    frame: half of the batches from all codebooks, half from fewer, so that the
+    vocoder learns what each rate does to a mel. Validation scores the first
+    `scored_utterances` by each of `scores`.
+
+    hparams used besides those of `TrainingBrain`: features, codec, scores,
+    scored_utterances, mel_loss, adversarial_loss, adversarial_start, mel_weight, auxiliary_weight,
     adversarial_weight, feature_matching_weight, generator_opt_class,
     discriminator_opt_class.
     """
@@ -55,9 +61,8 @@ class VocoderBrain(TrainingBrain):
             auxiliary losses).
         """
         wav = batch.sig.data.to(self.device)
-        # zeros after a short utterance are silence, and silence is audio
-        mel = self.hparams.features.to(self.device)(wav)
         training = stage == sb.Stage.TRAIN
+        mel = self.mels(wav, training)
         model = self.modules.vocoder if training else self.averaged_model
         f0 = batch.f0.data.to(self.device) if hasattr(batch, "f0") else None
         state = SynthesisState(
@@ -69,6 +74,38 @@ class VocoderBrain(TrainingBrain):
         fake = model(mel, state=state, f0=f0)
         fake, auxiliary = (fake, {}) if f0 is None else fake
         return fake[:, : wav.shape[1]], auxiliary
+
+    def mels(self, wav, training):
+        """Log-mels to synthesise from: true ones, or those of a codec.
+
+        Arguments
+        ---------
+        wav : torch.Tensor
+            Shape [B, T]. Zeros after a short utterance are silence, and
+            silence is audio.
+        training : bool
+            Whether a codec may leave codebooks out.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape [B, N, M], N = ceil(T / hop).
+        """
+        features = self.hparams.features.to(self.device)
+        codec = self.hparams.codec
+        if codec is None:
+            return features(wav)
+        codec = codec.to(self.device).eval()
+        tokens, _ = codec.encode(wav)
+        count = codec.quantizer.num_codebooks
+        draw = {"generator": self.generator, "device": self.device}
+        if training and torch.rand((), **draw) < 0.5:
+            count = int(torch.randint(1, count + 1, (), **draw))
+        mel = codec.decode(
+            tokens[..., :count], seed=self.generator.initial_seed()
+        )
+        # an encoder that joins frames may have added some
+        return mel[:, : num_frames(wav.shape[1], features.settings.hop_length)]
 
     def compute_objectives(self, predictions, batch, stage):
         """The plain losses."""
@@ -87,10 +124,30 @@ class VocoderBrain(TrainingBrain):
             self.track(**terms)
         else:
             self.add_stats(len(batch), **terms)
-            if self.example is None:
-                samples = int(batch.num_samples[0])
-                self.example = (wav[0, :samples], fake[0, :samples])
+            for real, vocoded, count in zip(wav, fake, lengths, strict=True):
+                self.score(real[:count], vocoded[:count])
         return loss
+
+    def score(self, real, vocoded):
+        """Scores an utterance [T], unless there are enough already."""
+        if self.example is None:
+            self.example = (real, vocoded)
+        rate = self.hparams.features.settings.sample_rate
+        pair = [x.double().cpu().numpy() for x in (real, vocoded)]
+        for name, metric in self.hparams.scores.items():
+            values = self.scored[name]
+            if len(values) < self.hparams.scored_utterances:
+                values.append(metric(*pair, rate))
+
+    def stage_stats(self):
+        """Adds the mean scores to the mean losses."""
+        means = {
+            # a metric says NaN where it finds no speech
+            name: float(np.nanmean(values))
+            for name, values in self.scored.items()
+            if not np.isnan(values).all()
+        }
+        return {**super().stage_stats(), **means}
 
     def fit_batch(self, batch):
         """One batch for the discriminator (if it is on) and the vocoder."""
@@ -178,9 +235,10 @@ class VocoderBrain(TrainingBrain):
         self.optimizer_step += 1
 
     def on_stage_start(self, stage, epoch=None):
-        """Forgets the last example."""
+        """Forgets the last example and scores."""
         super().on_stage_start(stage, epoch)
         self.example = None
+        self.scored = {name: [] for name in self.hparams.scores}
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Puts the first validation utterance on the board."""

@@ -95,6 +95,26 @@ def test_training_starts_from_an_exported_model(
         assert torch.equal(trained[key].float(), stored[key].float()), key
 
 
+def test_vocoder_trains_on_the_mels_of_a_codec(
+    light, corpus, exported, tmp_path
+):
+    losses = [
+        Training(
+            light["vocoder"],
+            corpus,
+            tmp_path / name,
+            debug=True,
+            debug_persistently=True,
+            **options,
+        )
+        .check()
+        .steps
+        for name, options in {"true": {}, "coded": {"codec": exported}}.items()
+    ]
+    assert len(losses[0]) == len(losses[1]) == 4
+    assert losses[0] != losses[1]
+
+
 def test_export_returns_what_is_loaded_later(trainings, exported, tmp_path):
     again = export(*trainings.values(), tmp_path / "deep" / "model")
     assert again.fingerprint == load(exported).fingerprint

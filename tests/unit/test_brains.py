@@ -202,6 +202,9 @@ def vocoder_run(device, rate=1.0, run_opts=None, **changes):
     torch.manual_seed(0)
     settings = {
         "features": LogMel(SETTINGS),
+        "codec": None,
+        "scores": {},
+        "scored_utterances": 0,
         "mel_loss": nn.MSELoss(),
         "adversarial_loss": AdversarialLoss(
             MSEGLoss(), MSEDLoss(), MelganFeatureLoss()
@@ -536,6 +539,67 @@ def test_each_optimizer_is_clipped_on_its_own(device):
     for name, module in brain.modules.items():
         assert brain.running[f"{name}_gradient"][0] > 1e-3
         assert distance(before[name], module) == pytest.approx(1e-3, rel=0.02)
+
+
+# What a vocoder is given, and how it is judged
+
+
+class EchoCodec(nn.Module):
+    """Tokens are frame numbers; mels say how many codebooks were kept."""
+
+    def __init__(self, num_codebooks=4):
+        super().__init__()
+        self.quantizer = SimpleNamespace(num_codebooks=num_codebooks)
+
+    def encode(self, wav):
+        # a frame more, as from an encoder that joins pairs of mel frames
+        frames = torch.arange(1 + wav.shape[1] // SETTINGS.hop_length)
+        shape = (len(wav), -1, self.quantizer.num_codebooks)
+        return frames[:, None].to(wav.device).expand(*shape), None
+
+    def decode(self, tokens, seed=0):
+        mel = tokens[..., :1].expand(-1, -1, SETTINGS.n_mels)
+        return mel + 1000.0 * tokens.shape[-1]
+
+
+def test_mels_of_a_codec_keep_their_frames(device):
+    brain = vocoder_run(device, codec=EchoCodec())
+    mel = brain.mels(torch.zeros(2, SAMPLES, device=device), training=False)
+    frames = torch.arange(SAMPLES // SETTINGS.hop_length, device=device)
+    expected = (4000.0 + frames)[None, :, None].expand(2, -1, SETTINGS.n_mels)
+    assert torch.equal(mel, expected)
+
+
+def test_half_of_the_batches_leave_codebooks_out(device):
+    brain = vocoder_run(device, codec=EchoCodec())
+    wav = torch.zeros(1, SAMPLES, device=device)
+    counts = []
+    for step in range(200):
+        brain.seed_chance(step)
+        counts.append(int(brain.mels(wav, training=True)[0, 0, 0]) // 1000)
+    assert set(counts) == {1, 2, 3, 4}
+    # all four: one half and a quarter of the other
+    assert 0.5 < counts.count(4) / len(counts) < 0.75
+    brain.seed_chance(0)
+    assert int(brain.mels(wav, training=True)[0, 0, 0]) // 1000 == counts[0]
+
+
+def test_validation_scores_the_first_utterances_without_their_padding(device):
+    asked = []
+
+    def metric(real, fake, rate):
+        asked.append((len(real), len(fake), rate))
+        return float("nan") if len(asked) == 1 else float(len(asked))
+
+    brain = vocoder_run(device, scores={"mark": metric}, scored_utterances=3)
+    brain.on_stage_start(sb.Stage.VALID)
+    batch = audio()
+    batch.num_samples = torch.tensor([SAMPLES, 700])
+    for _ in range(2):
+        brain.evaluate_batch(batch, sb.Stage.VALID)
+    assert asked == [(n, n, SETTINGS.sample_rate) for n in (SAMPLES, 700, 1024)]
+    # the utterance without a score does not count
+    assert brain.stage_stats()["mark"] == 2.5
 
 
 # Batches that spoil everything

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import speechbrain as sb
 
+from speechbrain_flowmac import FlowMACCodec
 from speechbrain_flowmac.brains import VocoderBrain
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -23,6 +24,17 @@ from experiment import (  # noqa: E402
 )
 
 
+def load_codec(hparams):
+    """Puts the codec whose mels are wanted, if any, in place of its name."""
+    source = hparams["codec"]
+    if source is not None:
+        codec = FlowMACCodec.from_hparams(source, run_opts={"device": "cpu"})
+        hparams["vocoder"].mel_settings.check_same(
+            codec.codec.mel_settings, names=("vocoder", source)
+        )
+        hparams["codec"] = codec.codec
+
+
 def main(arguments):
     """Prepares the data, trains, and tests the best checkpoint."""
     hparams, run_opts, hparams_file, overrides = load(arguments)
@@ -33,6 +45,7 @@ def main(arguments):
     )
     prepare(hparams)
     start_from_pretrained(hparams, "vocoder")
+    load_codec(hparams)
     brain = VocoderBrain(
         modules=hparams["modules"],
         hparams=hparams,
