@@ -8,68 +8,37 @@ So they can be combined at will with :class:`MultiDiscriminator`.
 Shapes: B items, T samples, C channels, F frequency bins, N frames.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import nn
-from torch.nn.functional import leaky_relu, pad
-from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.functional import pad
+
+from speechbrain_flowmac.lobes.conv_discriminator import (
+    ConvDiscriminator,
+    MultiDiscriminator,
+    activations,
+    check_length,
+)
+from speechbrain_flowmac.lobes.cqt_discriminator import (
+    MultiScaleSubbandCQTDiscriminator,
+    SubbandCQTDiscriminator,
+)
 
 __all__ = [
+    "BandSplitDiscriminator",
+    "MultiBandDiscriminator",
     "MultiDiscriminator",
     "MultiPeriodDiscriminator",
     "MultiResolutionDiscriminator",
+    "MultiScaleSubbandCQTDiscriminator",
     "PeriodDiscriminator",
     "SpectrogramDiscriminator",
+    "SubbandCQTDiscriminator",
 ]
 
-NEGATIVE_SLOPE = 0.1
 
-
-class _ConvDiscriminator(nn.Module):
-    """Convolutions over an image of the waveform, [B, 1, H, W].
-
-    Subclasses say what the image is (:meth:`image`).
-    """
-
-    def __init__(self, convolutions, output):
-        super().__init__()
-        self.convolutions = nn.ModuleList(map(weight_norm, convolutions))
-        self.output = weight_norm(output)
-
-    def forward(self, wav):
-        """Score waveforms.
-
-        Arguments
-        ---------
-        wav : torch.Tensor
-            Waveforms, [B, T].
-
-        Returns
-        -------
-        scores : list of torch.Tensor
-            One tensor, [B, S]; high means real.
-        features : list of list of torch.Tensor
-            One list with the output of every layer, [B, C, H, W].
-
-        Raises
-        ------
-        ValueError
-            If the waveforms are not [B, T] or too short.
-        """
-        if wav.dim() != 2:
-            raise ValueError(
-                f"waveforms must be [B, T], found shape {list(wav.shape)}"
-            )
-        x = self.image(wav)
-        features = []
-        for convolution in self.convolutions:
-            x = leaky_relu(convolution(x), NEGATIVE_SLOPE)
-            features.append(x)
-        x = self.output(x)
-        features.append(x)
-        return [x.flatten(1)], [features]
-
-
-class PeriodDiscriminator(_ConvDiscriminator):
+class PeriodDiscriminator(ConvDiscriminator):
     """Looks at samples one period apart (HiFi-GAN, arXiv 2010.05646, 2.3).
 
     The waveform is folded into rows of ``period`` samples; the kernels are one
@@ -139,18 +108,13 @@ class PeriodDiscriminator(_ConvDiscriminator):
         torch.Tensor
             [B, 1, ceil(T / period), period].
         """
-        n_samples = wav.shape[1]
-        if n_samples < self.period:
-            raise ValueError(
-                f"waveforms need at least {self.period} samples, "
-                f"found {n_samples}"
-            )
-        missing = -n_samples % self.period
+        check_length(wav, self.period)
+        missing = -wav.shape[1] % self.period
         wav = pad(wav.unsqueeze(1), (0, missing), mode="reflect")
         return wav.unflatten(2, (-1, self.period))
 
 
-class SpectrogramDiscriminator(_ConvDiscriminator):
+class SpectrogramDiscriminator(ConvDiscriminator):
     """Looks at a magnitude spectrogram (UnivNet, arXiv 2106.07889; used by
     BigVGAN, arXiv 2206.04658).
 
@@ -196,7 +160,6 @@ class SpectrogramDiscriminator(_ConvDiscriminator):
         super().__init__(convolutions, output)
         self.n_fft = n_fft
         self.hop_length = hop_length
-        self.win_length = win_length
         window = torch.hann_window(win_length)
         self.register_buffer("window", window, persistent=False)
 
@@ -214,78 +177,130 @@ class SpectrogramDiscriminator(_ConvDiscriminator):
         torch.Tensor
             float32, [B, 1, F, N] with F = n_fft // 2 + 1.
         """
-        margin = (self.n_fft - self.hop_length) // 2
-        # Enough to reflect, and enough for one frame.
-        shortest = max(margin + 1, self.n_fft - 2 * margin)
-        if wav.shape[1] < shortest:
-            raise ValueError(
-                f"waveforms need at least {shortest} samples, "
-                f"found {wav.shape[1]}"
-            )
-        with torch.autocast(wav.device.type, enabled=False):
-            wav = pad(wav.float().unsqueeze(1), (margin, margin), "reflect")
-            spectrum = torch.stft(
-                wav.squeeze(1),
-                self.n_fft,
-                self.hop_length,
-                self.win_length,
-                self.window,
-                center=False,
-                return_complex=True,
-            )
-            # abs() of a complex zero has gradient zero: silence is safe.
-            return spectrum.abs().unsqueeze(1)
+        spectrum = _stft(wav, self.n_fft, self.hop_length, self.window)
+        # abs() of a complex zero has gradient zero: silence is safe.
+        return spectrum.abs().unsqueeze(1)
 
 
-class MultiDiscriminator(nn.Module):
-    """Several discriminators side by side, as one.
+class BandSplitDiscriminator(ConvDiscriminator):
+    """Looks at the complex spectrogram, band by band (DAC, arXiv
+    2306.06546).
+
+    The real and imaginary parts are two channels, so that phase is judged too.
+    Each band has its own stack of convolutions, and the output layer joins
+    them; so the low bands, which hold most of the energy, cannot drown the
+    high ones. Kernels span 3 frames and 9 bins (3 and 3 in the last layers);
+    three of the layers halve the number of bins. The waveforms are not
+    normalised in volume, and the spectrum is taken in float32, whatever
+    autocast says.
 
     Arguments
     ---------
-    discriminators : iterable of torch.nn.Module
-        Modules from waveforms [B, T] to (scores, features), the members of
-        this file or other :class:`MultiDiscriminator`.
+    n_fft : int
+        FFT size and length of the Hann window in samples; the hop is a quarter
+        of it.
+    channels : int
+        Width of every layer.
+    edges : sequence of float
+        Where the bands meet, ascending, as parts of the Nyquist frequency.
 
     Example
     -------
-    >>> judge = MultiDiscriminator(
-    ...     [
-    ...         MultiPeriodDiscriminator((2, 3), channels=(4, 8)),
-    ...         SpectrogramDiscriminator(64, 16, 32, channels=4),
-    ...     ]
-    ... )
-    >>> scores, features = judge(torch.randn(2, 320))
-    >>> len(scores), [len(inner) for inner in features]
-    (3, [3, 3, 6])
+    >>> judge = BandSplitDiscriminator(256, channels=4)
+    >>> judge.image(torch.randn(2, 640)).shape
+    torch.Size([2, 2, 10, 129])
+    >>> scores, features = judge(torch.randn(2, 640))
+    >>> scores[0].shape, len(features[0])
+    (torch.Size([2, 180]), 26)
     """
 
-    def __init__(self, discriminators):
-        super().__init__()
-        self.discriminators = nn.ModuleList(discriminators)
-        if not self.discriminators:
-            raise ValueError("need at least one discriminator, found none")
+    def __init__(self, n_fft, channels=32, edges=(0.1, 0.25, 0.5, 0.75)):
+        n_bins = n_fft // 2 + 1
+        bounds = [0, *(int(edge * n_bins) for edge in edges), n_bins]
+        widths = [high - low for low, high in pairwise(bounds)]
+        if n_fft < 4 or n_fft % 4 or min(widths) < 1:
+            raise ValueError(
+                "n_fft must be a multiple of 4, and every band hold a bin, "
+                f"found {n_fft=} and bands of {widths} bins"
+            )
+        layers = [(2, (3, 9), 1)]
+        layers += [(channels, (3, 9), (1, 2))] * 3
+        layers += [(channels, (3, 3), 1)]
+        super().__init__(
+            [
+                nn.Conv2d(
+                    narrow, channels, size, step, padding=(1, size[1] // 2)
+                )
+                for _ in widths
+                for narrow, size, step in layers
+            ],
+            nn.Conv2d(channels, 1, 3, padding=1),
+        )
+        self.depth = len(layers)
+        self.widths = widths
+        self.n_fft = n_fft
+        window = torch.hann_window(n_fft)
+        self.register_buffer("window", window, persistent=False)
 
-    def forward(self, wav):
-        """Score waveforms by every discriminator, in order.
+    def image(self, wav):
+        """Complex spectrogram after reflection of 3/8 of a window at both ends.
 
         Arguments
         ---------
         wav : torch.Tensor
-            Waveforms, [B, T].
+            Waveforms, [B, T] with T above 3/8 of ``n_fft``.
 
         Returns
         -------
-        scores : list of torch.Tensor
-            Scores of each sub-discriminator, [B, S] with S its own.
-        features : list of list of torch.Tensor
-            Layer outputs of each sub-discriminator.
+        torch.Tensor
+            float32, real and imaginary parts [B, 2, N, F] with
+            F = n_fft // 2 + 1.
         """
-        scores, features = [], []
-        for discriminator in self.discriminators:
-            more_scores, more_features = discriminator(wav)
-            scores += more_scores
-            features += more_features
-        return scores, features
+        spectrum = _stft(wav, self.n_fft, self.n_fft // 4, self.window)
+        return torch.view_as_real(spectrum).permute(0, 3, 2, 1)
+
+    def hidden(self, image):
+        """Convolve each band alone.
+
+        Arguments
+        ---------
+        image : torch.Tensor
+            [B, 2, N, F].
+
+        Returns
+        -------
+        x : torch.Tensor
+            The last outputs of all bands side by side, [B, C, N, W].
+        features : list of torch.Tensor
+            Output of every layer of the first band, of the second, ...
+        """
+        bands = [
+            activations(
+                band, self.convolutions[i * self.depth : (i + 1) * self.depth]
+            )
+            for i, band in enumerate(image.split(self.widths, dim=3))
+        ]
+        joined = torch.cat([outputs[-1] for outputs in bands], dim=3)
+        return joined, [output for outputs in bands for output in outputs]
+
+
+def _stft(wav, n_fft, hop_length, window):
+    """Complex spectrogram [B, F, N] of waveforms [B, T], after reflection of
+    (n_fft - hop) / 2 samples at both ends."""
+    margin = (n_fft - hop_length) // 2
+    # Enough to reflect, and enough for one frame.
+    check_length(wav, max(margin + 1, n_fft - 2 * margin))
+    with torch.autocast(wav.device.type, enabled=False):
+        wav = pad(wav.float().unsqueeze(1), (margin, margin), "reflect")
+        return torch.stft(
+            wav.squeeze(1),
+            n_fft,
+            hop_length,
+            len(window),
+            window,
+            center=False,
+            return_complex=True,
+        )
 
 
 class MultiPeriodDiscriminator(MultiDiscriminator):
@@ -352,4 +367,36 @@ class MultiResolutionDiscriminator(MultiDiscriminator):
         super().__init__(
             SpectrogramDiscriminator(n_fft, hop, win, channels)
             for n_fft, hop, win in resolutions
+        )
+
+
+class MultiBandDiscriminator(MultiDiscriminator):
+    """A :class:`BandSplitDiscriminator` for each of several windows (DAC, arXiv
+    2306.06546).
+
+    Arguments
+    ---------
+    n_ffts : sequence of int
+        Window lengths in samples.
+    channels : int
+        Width of every layer.
+    edges : sequence of float
+        Where the bands meet, ascending, as parts of the Nyquist frequency.
+
+    Example
+    -------
+    >>> judge = MultiBandDiscriminator(channels=4)
+    >>> scores, _ = judge(torch.randn(2, 2400))
+    >>> len(scores)
+    3
+    """
+
+    def __init__(
+        self,
+        n_ffts=(2048, 1024, 512),
+        channels=32,
+        edges=(0.1, 0.25, 0.5, 0.75),
+    ):
+        super().__init__(
+            BandSplitDiscriminator(n_fft, channels, edges) for n_fft in n_ffts
         )

@@ -3,7 +3,8 @@
 The trunk runs at a finer hop than the mel's; no layer works at the sample
 rate, which is what makes it fast on CPUs (Vocos, 2306.00814). A head turns
 its features into a spectrum: `FreePhaseHead` predicts magnitude and phase,
-`HarmonicNoiseHead` filters a pulse train at the predicted F0 and noise.
+`MultiBandHead` does so for sub-bands, `HarmonicNoiseHead` filters a pulse
+train at the predicted F0 and noise.
 
 A vocoder is `vocoder(mel [B, N, M], mask [B, N], state) -> [B, N * hop]` on
 log-mels as `LogMel` makes them, with the attributes `mel_settings`,
@@ -11,6 +12,8 @@ log-mels as `LogMel` makes them, with the attributes `mel_settings`,
 `source_reach` (mel frames on each side that a sample needs of a phase that
 is carried along; 0 if there is none).
 """
+
+import math
 
 import torch
 from torch import nn
@@ -21,6 +24,7 @@ from speechbrain_flowmac.lobes.harmonic_source import (
     noise_source,
 )
 from speechbrain_flowmac.lobes.pitch import hold_last
+from speechbrain_flowmac.lobes.pqmf import SubBandSTFT
 
 # of a log magnitude: e^5 is far above what full-scale signals need
 MAX_LOG_MAGNITUDE = 5.0
@@ -37,7 +41,7 @@ class ISTFTVocoder(nn.Module):
         `trunk(x [B, F, D], mask [B, F]) -> [B, F, D]` with `dim` and
         `receptive_field`, at the rate of the head's frames.
     head : torch.nn.Module
-        `FreePhaseHead` or `HarmonicNoiseHead`.
+        `FreePhaseHead`, `MultiBandHead` or `HarmonicNoiseHead`.
 
     Example
     -------
@@ -175,9 +179,46 @@ class FreePhaseHead(nn.Module):
 
     def forward(self, features, hint=None, fine=None, state=None, upsample=1):
         """Features [B, F, D] to samples [B, F * hop]."""
-        log_magnitude, phase = self.project(features).float().chunk(2, -1)
+        log_magnitude, turn = self.project(features).float().chunk(2, -1)
         magnitude = log_magnitude.clamp(max=MAX_LOG_MAGNITUDE).exp()
-        return self.stft.inverse(torch.polar(magnitude, phase), fine)
+        spectrum = torch.polar(magnitude, self.phase(turn))
+        return self.stft.inverse(spectrum, fine)
+
+    def phase(self, turn):
+        """Phase from what the features give for it: itself, unbounded."""
+        return turn
+
+
+class MultiBandHead(FreePhaseHead):
+    """Magnitude and phase of every bin of sub-bands, as MB-iSTFT-VITS.
+
+    Each sub-band has an inverse STFT at its own, lower rate; a synthesis
+    filter bank joins them (Kawamura et al., arXiv 2210.15975).
+
+    Arguments
+    ---------
+    dim : int
+        Width D of the features.
+    stft : FramedSTFT
+        Size and hop at the rate of the sub-bands.
+    synthesis : PQMF or LearnedSynthesis
+        Joins the sub-bands.
+
+    Example
+    -------
+    >>> from speechbrain_flowmac.lobes.pqmf import PQMF
+    >>> from speechbrain_flowmac.lobes.spectral import FramedSTFT
+    >>> head = MultiBandHead(8, FramedSTFT(64, 16), PQMF(num_bands=4))
+    >>> head(torch.randn(2, 5, 8)).shape
+    torch.Size([2, 320])
+    """
+
+    def __init__(self, dim, stft, synthesis):
+        super().__init__(dim, SubBandSTFT(stft, synthesis))
+
+    def phase(self, turn):
+        """From -pi to pi: without the factor, two thirds were out of reach."""
+        return math.pi * torch.sin(turn)
 
 
 class HarmonicNoiseHead(nn.Module):

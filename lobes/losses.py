@@ -1,4 +1,4 @@
-"""Training losses of the vocoder: multi-scale log mel and adversarial.
+"""Training losses of the vocoder: spectral and adversarial.
 
 Shapes: B items of a batch, T samples, F frequency bins, M mel bands, N frames.
 """
@@ -8,16 +8,86 @@ from torch import nn
 
 from speechbrain_flowmac.lobes.features import mel_filterbank
 
-__all__ = ["AdversarialLoss", "MultiScaleMelLoss"]
+__all__ = ["AdversarialLoss", "MultiResolutionSTFTLoss", "MultiScaleMelLoss"]
 
 
-class _LogMel(nn.Module):
-    """Natural log of the mel magnitudes at one window length."""
+class _SpectralLoss(nn.Module):
+    """Mean over scales of a difference between waveforms."""
 
-    def __init__(self, sample_rate, n_fft, n_mels, f_min, f_max, floor):
+    def __init__(self, scales):
+        super().__init__()
+        self.scales = nn.ModuleList(scales)
+        # reflection at the ends takes half a window
+        self.min_samples = max(scale.n_fft for scale in self.scales) // 2 + 1
+
+    def forward(self, prediction, target):
+        """Compare two batches of waveforms.
+
+        Arguments
+        ---------
+        prediction : torch.Tensor
+            Generated waveforms, [B, T].
+        target : torch.Tensor
+            True waveforms, [B, T].
+
+        Returns
+        -------
+        torch.Tensor
+            The loss, a float32 scalar, 0 for equal signals.
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ, are not [B, T], or T is at most half the
+            longest window.
+        """
+        if prediction.dim() != 2 or prediction.shape != target.shape:
+            raise ValueError(
+                "prediction and target must both be [B, T], found "
+                f"{list(prediction.shape)} and {list(target.shape)}"
+            )
+        if prediction.shape[1] < self.min_samples:
+            raise ValueError(
+                f"waveforms need at least {self.min_samples} samples for the "
+                f"longest window, found {prediction.shape[1]}"
+            )
+        with torch.autocast(prediction.device.type, enabled=False):
+            prediction, target = prediction.float(), target.float()
+            losses = [scale(prediction, target) for scale in self.scales]
+            return torch.stack(losses).mean()
+
+
+class _Magnitudes(nn.Module):
+    """Magnitude spectra at one resolution."""
+
+    def __init__(self, n_fft, hop_length, win_length):
         super().__init__()
         self.n_fft = n_fft
-        self.hop_length = n_fft // 4
+        self.hop_length = hop_length
+        window = torch.hann_window(win_length)
+        self.register_buffer("window", window, persistent=False)
+
+    def magnitudes(self, wav):
+        """[B, T] -> [B, F, N]."""
+        spectrum = torch.stft(
+            wav,
+            self.n_fft,
+            self.hop_length,
+            len(self.window),
+            self.window,
+            center=True,
+            pad_mode="reflect",
+            return_complex=True,
+        )
+        # abs() of a complex zero has gradient zero, so silence is safe here.
+        return spectrum.abs()
+
+
+class _LogMelDifference(_Magnitudes):
+    """Mean absolute difference of log mel spectra."""
+
+    def __init__(self, sample_rate, n_fft, n_mels, f_min, f_max, floor):
+        super().__init__(n_fft, n_fft // 4, n_fft)
         self.floor = floor
         filterbank = mel_filterbank(sample_rate, n_fft, n_mels, f_min, f_max)
         empty = int((filterbank.amax(dim=1) <= 0).sum())
@@ -26,27 +96,18 @@ class _LogMel(nn.Module):
                 f"{empty} of {n_mels} mel bands hold no frequency bin at "
                 f"n_fft={n_fft}; use fewer bands or a longer window"
             )
-        window = torch.hann_window(n_fft)
-        self.register_buffer("window", window, persistent=False)
         self.register_buffer("filterbank", filterbank, persistent=False)
 
-    def forward(self, wav):
-        """[B, T] -> [B, M, N]."""
-        spectrum = torch.stft(
-            wav,
-            self.n_fft,
-            self.hop_length,
-            window=self.window,
-            center=True,
-            pad_mode="reflect",
-            return_complex=True,
-        )
-        # abs() of a complex zero has gradient zero, so silence is safe here.
-        mel = self.filterbank @ spectrum.abs()
+    def log_mel(self, wav):
+        """Natural logarithm, [B, T] -> [B, M, N]."""
+        mel = self.filterbank @ self.magnitudes(wav)
         return mel.clamp(min=self.floor).log()
 
+    def forward(self, prediction, target):
+        return (self.log_mel(prediction) - self.log_mel(target)).abs().mean()
 
-class MultiScaleMelLoss(nn.Module):
+
+class MultiScaleMelLoss(_SpectralLoss):
     """Mean absolute difference of log mel spectra at several resolutions.
 
     Long windows resolve harmonics, short ones resolve onsets; the loss is the
@@ -102,7 +163,6 @@ class MultiScaleMelLoss(nn.Module):
         f_max=None,
         floor=1e-5,
     ):
-        super().__init__()
         if not n_ffts or len(n_ffts) != len(n_mels):
             raise ValueError(
                 "n_ffts and n_mels need one entry per scale, found "
@@ -114,50 +174,82 @@ class MultiScaleMelLoss(nn.Module):
             )
         if floor <= 0:
             raise ValueError(f"floor must be positive, found {floor}")
-        self.min_samples = max(n_ffts) // 2 + 1
-        self.scales = nn.ModuleList(
-            _LogMel(sample_rate, n_fft, bands, f_min, f_max, floor)
+        super().__init__(
+            _LogMelDifference(sample_rate, n_fft, bands, f_min, f_max, floor)
             for n_fft, bands in zip(n_ffts, n_mels, strict=True)
         )
 
+
+class _STFTDifference(_Magnitudes):
+    """Spectral convergence plus mean absolute difference of log magnitudes."""
+
+    def __init__(self, n_fft, hop_length, win_length, floor):
+        super().__init__(n_fft, hop_length, win_length)
+        self.floor = floor
+
     def forward(self, prediction, target):
-        """Compare two batches of waveforms.
+        prediction = self.magnitudes(prediction).clamp(min=self.floor)
+        target = self.magnitudes(target).clamp(min=self.floor)
+        # the floor also keeps the norm of a silent target above zero
+        convergence = (prediction - target).norm() / target.norm()
+        return convergence + (prediction.log() - target.log()).abs().mean()
 
-        Arguments
-        ---------
-        prediction : torch.Tensor
-            Generated waveforms, [B, T].
-        target : torch.Tensor
-            True waveforms, [B, T].
 
-        Returns
-        -------
-        torch.Tensor
-            The loss, a float32 scalar, 0 for equal signals.
+class MultiResolutionSTFTLoss(_SpectralLoss):
+    """Spectral convergence and log magnitude difference at several resolutions
+    (Parallel WaveGAN, arXiv 1910.11480).
 
-        Raises
-        ------
-        ValueError
-            If the shapes differ, are not [B, T], or T is at most half the
-            longest window.
-        """
-        if prediction.dim() != 2 or prediction.shape != target.shape:
-            raise ValueError(
-                "prediction and target must both be [B, T], found "
-                f"{list(prediction.shape)} and {list(target.shape)}"
-            )
-        if prediction.shape[1] < self.min_samples:
-            raise ValueError(
-                f"waveforms need at least {self.min_samples} samples for the "
-                f"longest window, found {prediction.shape[1]}"
-            )
-        with torch.autocast(prediction.device.type, enabled=False):
-            prediction, target = prediction.float(), target.float()
-            losses = [
-                (scale(prediction) - scale(target)).abs().mean()
-                for scale in self.scales
-            ]
-            return torch.stack(losses).mean()
+    With Y and X the magnitudes of the target and of the prediction,
+
+        L = 1/R sum_r |Y - X|_F / |Y|_F + mean |log Y - log X|
+
+    The first term follows the loud parts, the second the quiet ones. The norms
+    are over the whole batch, as in the implementations of that paper: a silent
+    item then cannot blow up the quotient. The spectra are taken in float32,
+    whatever autocast says. (SpeechBrain's ``MultiScaleSTFTLoss`` asks
+    ``torch.stft`` for real outputs, which current torch refuses.)
+
+    Arguments
+    ---------
+    resolutions : sequence of (int, int, int)
+        FFT size, hop and length of the Hann window in samples.
+    floor : float
+        Magnitudes below this are raised to it.
+
+    Raises
+    ------
+    ValueError
+        If a resolution is impossible or there is none.
+
+    Example
+    -------
+    >>> loss = MultiResolutionSTFTLoss()
+    >>> wav = torch.randn(2, 8192)
+    >>> loss(wav, wav).item()
+    0.0
+    >>> round(loss(2 * wav, wav).item(), 3)  # 1 + log 2
+    1.693
+    """
+
+    def __init__(
+        self,
+        resolutions=((1024, 120, 600), (2048, 240, 1200), (512, 50, 240)),
+        floor=1e-5,
+    ):
+        if not resolutions:
+            raise ValueError("need at least one resolution, found none")
+        for n_fft, hop, win in resolutions:
+            if not 0 < hop <= win <= n_fft:
+                raise ValueError(
+                    "resolutions need 0 < hop_length <= win_length <= n_fft, "
+                    f"found {n_fft=}, hop_length={hop}, win_length={win}"
+                )
+        if floor <= 0:
+            raise ValueError(f"floor must be positive, found {floor}")
+        super().__init__(
+            _STFTDifference(n_fft, hop, win, floor)
+            for n_fft, hop, win in resolutions
+        )
 
 
 class AdversarialLoss(nn.Module):
@@ -169,6 +261,10 @@ class AdversarialLoss(nn.Module):
     over the discriminators (HiFi-GAN, arXiv 2010.05646, section 2.4), lists of
     unequal length are refused rather than cut to the shorter, and no gradient
     flows into the features of real audio.
+
+    SpeechBrain's hinge for the generator is ``relu(1 - fake)``, as in
+    SoundStream (arXiv 2107.03312) and EnCodec (arXiv 2210.13438): the gradient
+    of ``-fake``, until a score is above the margin, where it vanishes.
 
     Arguments
     ---------

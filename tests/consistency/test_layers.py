@@ -16,10 +16,12 @@ LOBE_IMPORTS = {
     "dataclasses",
     "itertools",
     "math",
+    "nnAudio",  # optional
     "numpy",
     "speechbrain",
     "speechbrain_flowmac",
     "torch",
+    "torchaudio",
     "typing",
     "vector_quantize_pytorch",
 }

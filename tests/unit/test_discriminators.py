@@ -1,18 +1,27 @@
 """Waveform discriminators."""
 
 import math
+import sys
 
 import pytest
 import torch
 from torch.nn.functional import conv1d
+from torch.nn.utils import remove_weight_norm
 
 from speechbrain_flowmac.lobes.discriminators import (
+    BandSplitDiscriminator,
+    MultiBandDiscriminator,
     MultiDiscriminator,
     MultiPeriodDiscriminator,
     MultiResolutionDiscriminator,
+    MultiScaleSubbandCQTDiscriminator,
     PeriodDiscriminator,
     SpectrogramDiscriminator,
+    SubbandCQTDiscriminator,
 )
+
+RATE = 24000
+LOWEST_NOTE = 32.70  # Hz, the first bin of the constant-Q transform
 
 MAKERS = {
     "period": lambda: PeriodDiscriminator(3, channels=(4, 6, 8)),
@@ -21,10 +30,17 @@ MAKERS = {
     "resolutions": lambda: MultiResolutionDiscriminator(
         ((64, 16, 48), (128, 30, 100)), channels=4
     ),
+    "bands": lambda: BandSplitDiscriminator(64, channels=4),
+    "multiband": lambda: MultiBandDiscriminator((64, 128), channels=4),
+    "octaves": lambda: SubbandCQTDiscriminator(RATE, 32, 6, 12, channels=4),
+    "cqts": lambda: MultiScaleSubbandCQTDiscriminator(
+        RATE, (64, 32), (8, 12), n_octaves=6, channels=4
+    ),
     "nested": lambda: MultiDiscriminator(
         [
             MultiPeriodDiscriminator((2, 3), channels=(4, 6)),
             SpectrogramDiscriminator(64, 16, 48, channels=4),
+            MultiBandDiscriminator((64,), channels=4),
         ]
     ),
 }
@@ -33,7 +49,11 @@ N_SCORES = {
     "spectrogram": 1,
     "periods": 2,
     "resolutions": 2,
-    "nested": 3,
+    "bands": 1,
+    "multiband": 2,
+    "octaves": 1,
+    "cqts": 2,
+    "nested": 4,
 }
 
 
@@ -121,6 +141,25 @@ def test_widths_are_honoured():
     assert [feat.shape[1] for feat in features] == [3, 5, 7, 1]
     _, [features] = SpectrogramDiscriminator(64, 16, 48, channels=6)(wav)
     assert [feat.shape[1] for feat in features] == [6] * 5 + [1]
+    _, [features] = BandSplitDiscriminator(64, channels=6)(wav)
+    assert [feat.shape[1] for feat in features] == [6] * 5 * 5 + [1]
+    _, [features] = SubbandCQTDiscriminator(RATE, channels=6)(wav)
+    assert [feat.shape[1] for feat in features] == [6] * 5 + [1]
+
+
+@pytest.mark.parametrize("width", [4, 32])
+def test_sizes_of_the_complex_discriminators_are_those_of_their_layers(width):
+    # weights, then bias and weight norm of each output channel
+    stack = (2 + 3 * width) * width * 27 + width**2 * 9 + 2 * 5 * width
+    output = 9 * width + 2
+    octaves = 9 * (2 * 2 * 27 + 2)
+    bands = BandSplitDiscriminator(512, channels=width)
+    assert count(bands) == 5 * stack + output
+    for bins in (24, 48):
+        cqt = SubbandCQTDiscriminator(
+            RATE, bins_per_octave=bins, channels=width
+        )
+        assert count(cqt) == octaves + stack + output
 
 
 def test_size_grows_with_the_square_of_the_width():
@@ -130,6 +169,7 @@ def test_size_grows_with_the_square_of_the_width():
     for make in (
         lambda w: MultiPeriodDiscriminator((2, 3), channels=(w, 2 * w, 4 * w)),
         lambda w: MultiResolutionDiscriminator(channels=w),
+        lambda w: MultiBandDiscriminator(channels=w),
     ):
         narrow, wide = sizes(make)
         assert 3.5 < wide / narrow < 4.0
@@ -198,8 +238,170 @@ def test_spectrogram_has_a_frame_per_hop_and_the_right_peak():
     torch.testing.assert_close(discriminator.image(3 * wav), 3 * image)
 
 
-def test_spectrogram_is_float32_under_autocast():
-    discriminator = SpectrogramDiscriminator(64, 16, 48, channels=4)
+def tone(frequency, n_samples):
+    """Of amplitude 1, at its highest in the first sample."""
+    time = torch.arange(n_samples, dtype=torch.float64)
+    return (2 * math.pi * frequency * time).cos().float().unsqueeze(0)
+
+
+@pytest.mark.parametrize("band", range(5))
+def test_each_band_sees_its_own_tones_only(band):
+    """Whole periods in a window, so that reflection at the ends continues the
+    tone: only its bin and the two beside it see it."""
+    n_fft = 512
+    torch.manual_seed(0)
+    discriminator = BandSplitDiscriminator(n_fft, channels=4)
+    edges = [0, 25, 64, 128, 192, 257]  # of 257 bins
+    middle = (edges[band] + edges[band + 1]) // 2
+    wav = 0.1 * noise(0, 1, 4 * n_fft + 1)
+    other = wav + tone(middle / n_fft, 4 * n_fft + 1)
+    change = discriminator.image(other) - discriminator.image(wav)
+    loudest = change.abs().amax(dim=(0, 1, 2))
+    assert loudest.argmax() == middle
+    loudest[middle - 1 : middle + 2] = 0
+    assert loudest.max() < 1e-3
+    changes = [
+        (after - before).abs().max()
+        for before, after in zip(
+            discriminator(wav)[1][0], discriminator(other)[1][0], strict=True
+        )
+    ]
+    for i in range(5):
+        for layer in range(5):
+            change = changes[5 * i + layer]
+            assert (change > 1e-2) if i == band else (change < 1e-4)
+
+
+def test_bands_are_the_spectrogram_cut_in_five():
+    discriminator = BandSplitDiscriminator(64, channels=2)
+    wav = noise(0, 2, 640)
+    image = discriminator.image(wav)
+    magnitude = SpectrogramDiscriminator(64, 16, 64, channels=2).image(wav)
+    torch.testing.assert_close(image.norm(dim=1).mT, magnitude[:, 0])
+    assert image.shape == (2, 2, 40, 33)
+    assert discriminator.widths == [3, 5, 8, 8, 9]
+
+
+@pytest.mark.parametrize("bins, hop", [(24, 512), (36, 256), (48, 256)])
+def test_a_tone_lights_its_bin_of_the_constant_q_transform(bins, hop):
+    discriminator = SubbandCQTDiscriminator(
+        RATE, hop, bins_per_octave=bins, channels=2
+    )
+    for frequency in (110.0, 440.0, 1000.0, 3520.0, 10000.0):
+        wav = tone(frequency / RATE, RATE)
+        image = discriminator.image(wav)
+        assert image.shape == (1, 2, 2 * RATE // hop + 1, 9 * bins)
+        n_frames = image.shape[2]
+        inner = image[:, :, n_frames // 4 : -n_frames // 4].norm(dim=1)
+        expected = round(math.log2(frequency / LOWEST_NOTE) * bins)
+        assert (inner.argmax(dim=2) == expected).all()
+        torch.testing.assert_close(
+            discriminator.image(3 * wav), 3 * image, atol=1e-4, rtol=1e-4
+        )
+
+
+def test_octaves_are_convolved_alone_and_put_side_by_side():
+    torch.manual_seed(0)
+    discriminator = MAKERS["octaves"]()
+    joined = []
+    discriminator.convolutions[0].register_forward_pre_hook(
+        lambda module, inputs: joined.append(inputs[0])
+    )
+    image = noise(0, 1, 2, 5, 6 * 12)
+    discriminator.hidden(image)
+    for octave in range(6):
+        columns = slice(12 * octave, 12 * (octave + 1))
+        other = image.clone()
+        other[..., columns] += 1.0
+        discriminator.hidden(other)
+        assert joined[-1].shape == image.shape
+        changed = (joined[-1] != joined[0]).flatten(0, 2).any(dim=0)
+        assert changed[columns].all() and changed.sum() == 12
+        torch.testing.assert_close(
+            joined[0][..., columns],
+            discriminator.octaves[octave](image[..., columns]),
+        )
+
+
+def test_the_transform_is_quiet_fixed_and_not_saved(capsys):
+    discriminator = MAKERS["cqts"]()
+    discriminator(noise(0, 1, 400))
+    assert capsys.readouterr() == ("", "")
+    trained = {name for name, _ in discriminator.named_parameters()}
+    assert trained == set(discriminator.state_dict())
+    assert not any("transform" in name for name in trained)
+
+
+def test_nnaudio_is_asked_for_only_when_it_is_needed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "nnAudio.features.cqt", None)
+    MAKERS["bands"]()
+    with pytest.raises(ImportError, match=r"speechbrain-flowmac\[train\]"):
+        MAKERS["octaves"]()
+
+
+def copy_weights(sources, targets):
+    """Into layers of the reference, whose weight norm is taken off."""
+    for source, target in zip(sources, targets, strict=True):
+        if hasattr(target, "weight_g"):
+            remove_weight_norm(target)
+        target.weight.data.copy_(source.weight)
+        target.bias.data.copy_(source.bias)
+
+
+@pytest.fixture
+def bigvgan():
+    return pytest.importorskip("bigvgan.discriminators")
+
+
+@pytest.fixture
+def bigvgan_settings(bigvgan):
+    return bigvgan.AttrDict({"sampling_rate": RATE, "cqtd_filters": 4})
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_constant_q_scores_are_those_of_bigvgan(bigvgan, bigvgan_settings):
+    torch.manual_seed(0)
+    ours = MultiScaleSubbandCQTDiscriminator(RATE, channels=4)
+    theirs = bigvgan.MultiScaleSubbandCQTDiscriminator(bigvgan_settings)
+    pairs = list(zip(ours.discriminators, theirs.discriminators, strict=True))
+    assert len(pairs) == 3
+    wav = noise(0, 2, 2400)
+    for our, their in pairs:
+        copy_weights(our.octaves, their.conv_pres)
+        copy_weights(
+            [*our.convolutions, our.output], [*their.convs, their.conv_post]
+        )
+        [score], [features] = our(wav)
+        expected, expected_features = their(wav.unsqueeze(1))
+        torch.testing.assert_close(score, expected.flatten(1))
+        for found, wanted in zip(features, expected_features, strict=False):
+            torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_band_stacks_are_those_of_bigvgan(bigvgan, bigvgan_settings):
+    """From the same bands: the reference normalises the volume before."""
+    torch.manual_seed(0)
+    ours = MultiBandDiscriminator(channels=32)
+    theirs = bigvgan.MultiBandDiscriminator(bigvgan_settings)
+    pairs = list(zip(ours.discriminators, theirs.discriminators, strict=True))
+    assert len(pairs) == 3
+    wav = noise(0, 1, 4096)
+    for our, their in pairs:
+        stacks = [layer for stack in their.band_convs for layer in stack]
+        copy_weights(
+            [*our.convolutions, our.output], [*stacks, their.conv_post]
+        )
+        bands = our.image(wav).split(our.widths, dim=3)
+        assert [b.shape[3] for b in their.spectrogram(wav)] == our.widths
+        their.spectrogram = lambda _, bands=bands: bands
+        expected, _ = their(wav.unsqueeze(1))
+        torch.testing.assert_close(our(wav)[0][0], expected.flatten(1))
+
+
+@pytest.mark.parametrize("kind", ["spectrogram", "bands", "octaves"])
+def test_spectra_are_float32_under_autocast(kind):
+    discriminator = MAKERS[kind]()
     wav = noise(0, 1, 400)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         image = discriminator.image(wav)
@@ -239,6 +441,15 @@ def test_shortest_signals_work_and_shorter_are_refused():
         assert spectrogram(noise(0, 1, shortest))[0][0].isfinite().all()
         with pytest.raises(ValueError, match=f"at least {shortest} samples"):
             spectrogram(noise(0, 1, shortest - 1))
+    for make, shortest in (
+        (lambda: BandSplitDiscriminator(64, channels=2), 25),
+        (lambda: SubbandCQTDiscriminator(RATE, channels=2), 128),
+        (lambda: SubbandCQTDiscriminator(RATE, 64, 1, channels=2), 1),
+    ):
+        discriminator = make()
+        assert discriminator(noise(0, 1, shortest))[0][0].isfinite().all()
+        with pytest.raises(ValueError, match=f"at least {shortest} samples"):
+            discriminator(noise(0, 1, shortest - 1))
 
 
 def test_channel_dimension_is_refused(discriminator):
@@ -255,6 +466,11 @@ def test_channel_dimension_is_refused(discriminator):
         (lambda: SpectrogramDiscriminator(64, 64, 64), "hop_length"),
         (lambda: SpectrogramDiscriminator(64, 16, 65), "win_length"),
         (lambda: MultiDiscriminator([]), "at least one"),
+        (lambda: BandSplitDiscriminator(66), "multiple of 4"),
+        (lambda: BandSplitDiscriminator(64, edges=(0.5, 0.2)), "hold a bin"),
+        (lambda: BandSplitDiscriminator(64, edges=(0.001,)), "hold a bin"),
+        (lambda: SubbandCQTDiscriminator(RATE, 384), "multiple of 256"),
+        (lambda: SubbandCQTDiscriminator(16000), "Nyquist"),
     ],
 )
 def test_bad_settings_are_refused(make, message):

@@ -8,6 +8,7 @@ import torch
 from speechbrain_flowmac.lobes.harmonic_source import (
     SynthesisState,
     dirichlet_pulses,
+    fundamental_offset,
     harmonic_source,
     noise_source,
     to_samples,
@@ -126,6 +127,50 @@ def test_phase_is_the_integral_of_pitch():
     time = torch.arange(2000, dtype=torch.float64) / RATE
     expected = pulses_at(170.0 * time[None], 170.0)
     torch.testing.assert_close(source, expected.float(), atol=2e-3, rtol=1e-3)
+
+
+# Pulses that follow a waveform
+
+
+def tone(f0, shift, size, harmonics=12, rate=24000):
+    """Harmonics of unequal phases, the fundamental's being `shift`."""
+    cycles = f0 * torch.arange(size, dtype=torch.float64) / rate
+    wav = torch.cos(2 * torch.pi * (cycles + shift))
+    for k in range(2, harmonics):
+        wav = wav + torch.cos(2 * torch.pi * k * cycles + k * k)
+    return wav[None].float()
+
+
+@pytest.mark.parametrize("f0", [60.0, 130.0, 410.0])
+@pytest.mark.parametrize("error", [0.0, -4.0, 6.0])
+def test_fundamental_is_found_behind_other_harmonics(f0, error):
+    size, shift = 7001, 0.3
+    time = torch.arange(size) / 24000
+    phase = ((f0 - error) * time)[None]
+    offset = fundamental_offset(phase, tone(f0, shift, size))
+    assert offset.shape == phase.shape
+    miss = offset - (shift + error * time)
+    miss = (miss - miss.round()).abs()
+    assert miss[:, 1000:-1000].max() < 0.02
+
+
+def test_pulses_follow_the_target_and_its_silence():
+    f0 = torch.full((2, 60), 120.0)
+    pitch = Pitch(f0, torch.ones_like(f0, dtype=torch.bool))
+    size = 60 * 128
+    target = torch.cat([tone(123.0, 0.1, size), torch.zeros(1, size)])
+    state = SynthesisState(target=target[:, :-50])
+    free = harmonic_source(pitch, 24000, 128, SynthesisState(), 1)
+    source = harmonic_source(pitch, 24000, 128, state, 1)
+    time = torch.arange(size, dtype=torch.float64) / 24000
+    expected = dirichlet_pulses(
+        (123.0 * time + 0.1).remainder(1)[None], f0[:1, :1], 24000
+    )
+    inside = slice(1000, -1000)
+    pair = torch.stack([source[0, inside], expected[0, inside].float()])
+    assert torch.corrcoef(pair)[0, 1] > 0.9
+    # nothing to follow: as without a target
+    torch.testing.assert_close(source[1], free[1])
 
 
 @pytest.mark.parametrize("upsample", [1, 2])

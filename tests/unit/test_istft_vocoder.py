@@ -1,5 +1,7 @@
 """Frame-rate vocoders: lengths, batches, chunks, gradients, seeds."""
 
+import math
+
 import pytest
 import torch
 
@@ -10,8 +12,10 @@ from speechbrain_flowmac.lobes.istft_vocoder import (
     FreePhaseHead,
     HarmonicNoiseHead,
     ISTFTVocoder,
+    MultiBandHead,
 )
 from speechbrain_flowmac.lobes.pitch import PitchPredictor
+from speechbrain_flowmac.lobes.pqmf import PQMF, LearnedSynthesis
 from speechbrain_flowmac.lobes.spectral import FramedSTFT
 from speechbrain_flowmac.lobes.transformer import Transformer
 
@@ -53,7 +57,23 @@ def harmonic(upsample=2, overlap=4):
     return awake(ISTFTVocoder(SETTINGS, ConvNeXt(12, 2), head))
 
 
-HEADS = {"free-phase": free_phase, "harmonic": harmonic}
+def multi_band(upsample=2, overlap=4, synthesis=PQMF):
+    hop = HOP // upsample // 2
+    stft = FramedSTFT(overlap * hop, hop)
+    head = MultiBandHead(12, stft, synthesis(num_bands=2, taps=30))
+    return awake(ISTFTVocoder(SETTINGS, ConvNeXt(12, 2), head))
+
+
+def multi_stream(upsample=2, overlap=4):
+    return multi_band(upsample, overlap, LearnedSynthesis)
+
+
+HEADS = {
+    "free-phase": free_phase,
+    "multi-band": multi_band,
+    "multi-stream": multi_stream,
+    "harmonic": harmonic,
+}
 
 
 @pytest.fixture(params=HEADS)
@@ -242,8 +262,35 @@ def test_magnitudes_are_bounded():
     assert vocoder(noise(0, 1, 9, 10)).isfinite().all()
 
 
+def test_sub_bands_reach_every_phase():
+    head = multi_band().head
+    phase = head.phase(torch.linspace(-2, 2, 10001))
+    assert phase.abs().max() <= math.pi
+    reached = phase.histc(bins=100, min=-math.pi, max=math.pi)
+    assert (reached > 0).all()
+
+
+def test_sub_bands_sound_in_their_band():
+    """With the magnitudes of one band only."""
+    for band in range(2):
+        vocoder = multi_band()
+        project = vocoder.head.project
+        log_magnitudes = project.bias.data.view(2, 2, -1)[0]
+        log_magnitudes[:] = -200.0
+        log_magnitudes[band] = 0.0
+        project.weight.data.view(2, -1, 12)[0] = 0.0
+        spectrum = torch.fft.rfft(vocoder(2 * noise(1, 1, 40, 10))[0]).abs()
+        halves = spectrum[:-1].view(2, -1).square().sum(-1)
+        assert halves[band] > 10 * halves[1 - band]
+
+
 @pytest.mark.parametrize("hop", [24, 64])
-def test_hops_that_do_not_fit_are_refused(hop):
-    head = FreePhaseHead(12, FramedSTFT(4 * hop, hop))
+@pytest.mark.parametrize("num_bands", [1, 2])
+def test_hops_that_do_not_fit_are_refused(num_bands, hop):
+    stft = FramedSTFT(4 * hop // num_bands, hop // num_bands)
+    if num_bands == 1:
+        head = FreePhaseHead(12, stft)
+    else:
+        head = MultiBandHead(12, stft, PQMF(num_bands, 30))
     with pytest.raises(ValueError, match=rf"\({HOP}\).*\({hop}\)"):
         ISTFTVocoder(SETTINGS, ConvNeXt(12, 1), head)

@@ -2,10 +2,15 @@
 
 import math
 
+import numpy
 import pytest
 import torch
 
-from speechbrain_flowmac.lobes.losses import AdversarialLoss, MultiScaleMelLoss
+from speechbrain_flowmac.lobes.losses import (
+    AdversarialLoss,
+    MultiResolutionSTFTLoss,
+    MultiScaleMelLoss,
+)
 
 RATE = 24000
 
@@ -122,6 +127,112 @@ def test_mel_loss_refuses_bad_settings(arguments, message):
         MultiScaleMelLoss(RATE, **arguments)
 
 
+@pytest.fixture(scope="module")
+def stft_loss():
+    return MultiResolutionSTFTLoss()
+
+
+def magnitudes(wav, n_fft, hop, win):
+    """Of one signal in float64, frame by frame, by NumPy alone."""
+    window = numpy.zeros(n_fft)
+    start = (n_fft - win) // 2
+    # the periodic Hann window
+    window[start : start + win] = numpy.hanning(win + 1)[:-1]
+    padded = numpy.pad(wav, n_fft // 2, mode="reflect")
+    frames = [
+        numpy.abs(numpy.fft.rfft(window * padded[i : i + n_fft]))
+        for i in range(0, len(padded) - n_fft + 1, hop)
+    ]
+    return numpy.maximum(numpy.stack(frames), 1e-5)
+
+
+def test_stft_loss_follows_the_paper_in_float64():
+    resolutions = ((256, 30, 150), (512, 50, 240), (128, 20, 128))
+    prediction, target = noise(0, 2, 1000), 0.3 * noise(1, 2, 1000)
+    expected = []
+    for resolution in resolutions:
+        x, y = (
+            numpy.stack([magnitudes(item, *resolution) for item in batch])
+            for batch in (prediction.double().numpy(), target.double().numpy())
+        )
+        convergence = numpy.sqrt(((y - x) ** 2).sum() / (y**2).sum())
+        distance = numpy.abs(numpy.log(y) - numpy.log(x)).mean()
+        expected.append(convergence + distance)
+    found = MultiResolutionSTFTLoss(resolutions)(prediction, target)
+    assert found.item() == pytest.approx(numpy.mean(expected), rel=1e-4)
+
+
+def test_stft_loss_is_zero_only_for_equal_signals(stft_loss):
+    wav = noise(0, 2, 4096)
+    assert stft_loss(wav, wav).item() == 0.0
+    assert stft_loss(noise(1, 2, 4096), wav) > 0.1
+
+
+@pytest.mark.parametrize("gain", [0.1, 0.5, 2.0])
+def test_stft_loss_of_a_gain_is_known(stft_loss, gain):
+    wav = noise(0, 2, 4096)
+    expected = abs(1 - gain) + abs(math.log(gain))
+    assert stft_loss(gain * wav, wav).item() == pytest.approx(
+        expected, rel=1e-3
+    )
+
+
+def test_stft_loss_does_not_depend_on_the_common_level(stft_loss):
+    first, second = noise(0, 2, 4096), noise(1, 2, 4096)
+    torch.testing.assert_close(
+        stft_loss(5 * first, 5 * second), stft_loss(first, second)
+    )
+
+
+@pytest.mark.parametrize("silent", ["prediction", "target", "both", "item"])
+def test_stft_loss_is_finite_on_silence(stft_loss, silent):
+    prediction, target = noise(0, 2, 4096), noise(1, 2, 4096)
+    if silent in ("prediction", "both"):
+        prediction *= 0
+    if silent in ("target", "both"):
+        target *= 0
+    if silent == "item":
+        target[0] = 0
+        assert stft_loss(prediction, target) < 20
+    prediction.requires_grad_()
+    loss = stft_loss(prediction, target)
+    loss.backward()
+    assert loss.isfinite() and prediction.grad.isfinite().all()
+
+
+def test_descending_the_stft_loss_lowers_it(stft_loss):
+    target = noise(0, 1, 4096)
+    prediction = (0.3 * noise(1, 1, 4096)).requires_grad_()
+    before = stft_loss(prediction, target)
+    before.backward()
+    step = 1e-2 * prediction.grad / prediction.grad.norm()
+    assert stft_loss(prediction.detach() - step, target) < before
+
+
+def test_stft_loss_runs_in_float32_and_saves_nothing(stft_loss):
+    first, second = noise(0, 1, 4096), noise(1, 1, 4096)
+    expected = stft_loss(first, second)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = stft_loss(first, second)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected)
+    assert not stft_loss.state_dict() and not list(stft_loss.parameters())
+
+
+def test_stft_loss_refuses_what_it_cannot_take(stft_loss):
+    assert stft_loss.min_samples == 1025
+    assert stft_loss(noise(0, 1, 1025), noise(1, 1, 1025)).isfinite()
+    with pytest.raises(ValueError, match="1025"):
+        stft_loss(noise(0, 1, 1024), noise(1, 1, 1024))
+    with pytest.raises(ValueError, match=r"\[B, T\]"):
+        stft_loss(noise(0, 1, 4096), noise(1, 2, 4096))
+    for resolutions in ((), ((512, 128, 513),), ((512, 0, 512),)):
+        with pytest.raises(ValueError, match="resolution"):
+            MultiResolutionSTFTLoss(resolutions)
+    with pytest.raises(ValueError, match="floor"):
+        MultiResolutionSTFTLoss(floor=0.0)
+
+
 @pytest.fixture(params=["least_squares", "hinge"])
 def adversarial(request):
     hifigan = pytest.importorskip("speechbrain.lobes.models.HifiGAN")
@@ -211,3 +322,27 @@ def test_lists_of_unequal_length_are_refused(adversarial):
         adversarial.generator_terms(fake, feats, feats[:1])
     with pytest.raises(ValueError, match=r"feats_real\[i\]"):
         adversarial.generator_terms(fake, feats, [feats[0][:1], feats[1]])
+
+
+def test_hinge_losses_by_hand():
+    """Scores above the margin on the right side cost nothing and pull no more;
+    SpeechBrain's signs are those of the papers."""
+    hifigan = pytest.importorskip("speechbrain.lobes.models.HifiGAN")
+    loss = AdversarialLoss(
+        hifigan.HingeGLoss(), hifigan.HingeDLoss(), hifigan.MelganFeatureLoss()
+    )
+    real = torch.tensor([[3.0, 0.5, -1.0]], requires_grad=True)
+    fake = torch.tensor([[2.0, -0.5, -4.0]], requires_grad=True)
+    # relu(1 - real) = 0, 0.5, 2 and relu(1 + fake) = 3, 0.5, 0
+    total = loss.discriminator_loss([real], [fake])
+    total.backward()
+    assert total.item() == pytest.approx((2.5 + 3.5) / 3)
+    thirds = torch.tensor([[1.0, 1.0, 1.0]]) / 3
+    torch.testing.assert_close(real.grad, -thirds * torch.tensor([0, 1, 1]))
+    torch.testing.assert_close(fake.grad, thirds * torch.tensor([1, 1, 0]))
+    # relu(1 - fake) = 0, 1.5, 5
+    fake.grad = None
+    terms = loss.generator_terms([fake], [[fake]], [[real]])
+    terms["adversarial"].backward()
+    assert terms["adversarial"].item() == pytest.approx(6.5 / 3)
+    torch.testing.assert_close(fake.grad, -thirds * torch.tensor([0, 1, 1]))
