@@ -39,6 +39,9 @@ class SynthesisState:
         moves `anchor` and `phase` there.
     phase : torch.Tensor or None
         Cycles, float64 [B]; None is 0.
+    target : torch.Tensor or None
+        In training, the waveform [B, T] whose fundamental the pulses follow:
+        a loss that sees single pulses can only be met by pulses in place.
     """
 
     seed: int = 0
@@ -46,6 +49,7 @@ class SynthesisState:
     anchor: int = 0
     next_anchor: int = 0
     phase: Tensor | None = None
+    target: Tensor | None = None
 
 
 def dirichlet_pulses(phase, f0, sample_rate):
@@ -119,6 +123,56 @@ def to_samples(frames, hop_length):
     ).squeeze(1)
 
 
+def fundamental_offset(phase, wav, window=1024, hop_length=64):
+    """How far the fundamental of a waveform is ahead of a phase.
+
+    The waveform is shifted down by the phase's own frequency, so that its
+    fundamental A cos(2 pi (p + d)) becomes A / 2 exp(2 pi i d), and smoothed.
+
+    Arguments
+    ---------
+    phase : torch.Tensor
+        Cycles, shape [B, T].
+    wav : torch.Tensor
+        Shape [B, up to T]; silence follows.
+    window : int
+        Length of the smoothing Hann window in samples, even: two periods of
+        the lowest fundamental, so that it hides the other harmonics.
+    hop_length : int
+        Samples between two smoothed values; between them is interpolated.
+
+    Returns
+    -------
+    torch.Tensor
+        Cycles, shape [B, T].
+
+    Example
+    -------
+    >>> time = torch.arange(6000)[None] / 24000
+    >>> wav = torch.cos(2 * torch.pi * (100 * time + 0.2))
+    >>> offset = fundamental_offset(100 * time, wav)
+    >>> round(offset[0, 3000].item(), 3)
+    0.2
+    """
+    num_samples = phase.shape[1]
+    wav = F.pad(wav, (0, num_samples - wav.shape[1]))
+    angle = 2 * torch.pi * phase
+    shifted = torch.stack([wav * angle.cos(), -wav * angle.sin()], dim=1)
+    # up to a multiple of the hop, so that interpolation covers the end
+    shifted = F.pad(shifted, (0, -num_samples % hop_length))
+    kernel = torch.hann_window(window, device=wav.device).expand(2, 1, -1)
+    smooth = F.conv1d(
+        shifted, kernel, stride=hop_length, padding=window // 2, groups=2
+    )
+    smooth = F.interpolate(
+        smooth,
+        size=(smooth.shape[-1] - 1) * hop_length + 1,
+        mode="linear",
+        align_corners=True,
+    )[..., :num_samples]
+    return torch.atan2(smooth[:, 1], smooth[:, 0]) / (2 * torch.pi)
+
+
 def harmonic_source(pitch, sample_rate, hop_length, state, upsample):
     """Pulse train that follows a pitch, silent where unvoiced.
 
@@ -155,7 +209,10 @@ def harmonic_source(pitch, sample_rate, hop_length, state, upsample):
     state.phase = (advance(state.next_anchor) + offset).remainder(1.0)
     state.anchor = state.next_anchor
     phase = (before[:, :-1] + offset.unsqueeze(1)).remainder(1.0)
-    pulses = dirichlet_pulses(phase.float(), f0, sample_rate)
+    phase = phase.float()
+    if state.target is not None:
+        phase = phase + fundamental_offset(phase, state.target)
+    pulses = dirichlet_pulses(phase, f0, sample_rate)
     return pulses * to_samples(pitch.voiced.to(f0.dtype), hop_length)
 
 

@@ -70,6 +70,7 @@ class VocoderBrain(TrainingBrain):
             phase=torch.rand(
                 len(wav), generator=self.generator, device=self.device
             ).double(),
+            target=wav if training else None,
         )
         fake = model(mel, state=state, f0=f0)
         fake, auxiliary = (fake, {}) if f0 is None else fake
