@@ -229,7 +229,9 @@ class HarmonicNoiseHead(nn.Module):
         Y = exp(a + i b) S_h + exp(c) S_n
 
     where the features give a, b and c for every bin and frame. F0 and voicing
-    come from the mel.
+    come from the mel. With a free-phase branch, exp(d + i e) is added, as
+    `FreePhaseHead` has it, for what pulses and noise cannot make: chords,
+    clicks, two voices at once.
 
     Arguments
     ---------
@@ -241,6 +243,8 @@ class HarmonicNoiseHead(nn.Module):
         Predicts F0 at the rate of the features.
     sample_rate : int
         In Hz.
+    free_phase : bool
+        Whether there is a free-phase branch.
 
     Example
     -------
@@ -255,16 +259,18 @@ class HarmonicNoiseHead(nn.Module):
     torch.Size([2, 160])
     """
 
-    def __init__(self, dim, stft, pitch, sample_rate):
+    def __init__(self, dim, stft, pitch, sample_rate, free_phase=False):
         super().__init__()
         self.stft = stft
         self.pitch = pitch
         self.sample_rate = sample_rate
-        self.project = nn.Linear(dim, 3 * stft.num_bins)
-        # start well below full scale, at the level of quiet speech
-        nn.init.constant_(self.project.bias, -3.0)
+        # log magnitudes start at the level of quiet speech, the free branch
+        # far below; phases at 0
+        start = [-3.0, 0.0, -3.0] + [-5.0, 0.0] * free_phase
         bins = stft.num_bins
-        nn.init.zeros_(self.project.bias[bins : 2 * bins])
+        self.project = nn.Linear(dim, len(start) * bins)
+        bias = torch.tensor(start).repeat_interleave(bins)
+        self.project.bias.data.copy_(bias)
 
     def receptive_field(self, upsample):
         """Mel frames that the head itself sees on each side."""
@@ -337,9 +343,13 @@ class HarmonicNoiseHead(nn.Module):
             inside = fine.repeat_interleave(hop, dim=1)
             pulses, noise = pulses * inside, noise * inside
         gains = self.project(features).float()
-        loud, turn, hiss = gains.chunk(3, -1)
+        loud, turn, hiss, *free = gains.split(self.stft.num_bins, -1)
         loud = loud.clamp(max=MAX_LOG_MAGNITUDE).exp()
         hiss = hiss.clamp(max=MAX_LOG_MAGNITUDE).exp()
         spectrum = torch.polar(loud, turn) * self.stft(pulses)
         spectrum = spectrum + hiss * self.stft(noise)
+        if free:
+            level, phase = free
+            level = level.clamp(max=MAX_LOG_MAGNITUDE).exp()
+            spectrum = spectrum + torch.polar(level, phase)
         return self.stft.inverse(spectrum, fine)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from speechbrain_flowmac.lobes.convnext import ConvNeXt
 from speechbrain_flowmac.lobes.features import MelSettings, length_mask
@@ -48,13 +49,18 @@ def free_phase(upsample=2, overlap=4):
     return awake(ISTFTVocoder(SETTINGS, ConvNeXt(12, 2), head))
 
 
-def harmonic(upsample=2, overlap=4):
+def harmonic(upsample=2, overlap=4, free_phase=False):
     hop = HOP // upsample
     pitch = PitchPredictor(
         10, ConvNeXt(12, 1), upsample, f_min=60.0, bins_per_octave=12
     )
-    head = HarmonicNoiseHead(12, FramedSTFT(overlap * hop, hop), pitch, 8000)
+    stft = FramedSTFT(overlap * hop, hop)
+    head = HarmonicNoiseHead(12, stft, pitch, 8000, free_phase)
     return awake(ISTFTVocoder(SETTINGS, ConvNeXt(12, 2), head))
+
+
+def harmonic_and_free(upsample=2, overlap=4):
+    return harmonic(upsample, overlap, free_phase=True)
 
 
 def multi_band(upsample=2, overlap=4, synthesis=PQMF):
@@ -73,6 +79,7 @@ HEADS = {
     "multi-band": multi_band,
     "multi-stream": multi_stream,
     "harmonic": harmonic,
+    "harmonic and free phase": harmonic_and_free,
 }
 
 
@@ -254,6 +261,26 @@ def test_gains_of_one_give_the_sources_back():
     mel = 2 * noise(1, 1, 12, 10)
     wav = with_gains(loud=-200.0, hiss=0.0)(mel)
     assert wav.square().mean().item() == pytest.approx(1.0, abs=0.2)
+
+
+def test_free_branch_adds_what_a_free_head_makes():
+    mel = 2 * noise(1, 1, 12, 10)
+    both, sources, free = harmonic_and_free(), harmonic(), free_phase()
+    head = both.head
+    rows = 3 * head.stft.num_bins
+    head.project.bias.data[rows:] = 0.0
+    for part in (sources, free):
+        for name in ("embed", "norm_in", "split", "trunk", "norm_out"):
+            state = both.get_submodule(name).state_dict()
+            part.get_submodule(name).load_state_dict(state)
+    sources.head.pitch.load_state_dict(head.pitch.state_dict())
+    for name, value in head.project.named_parameters():
+        setattr(sources.head.project, name, nn.Parameter(value[:rows]))
+        setattr(free.head.project, name, nn.Parameter(value[rows:]))
+    assert free(mel).std() > 0.1
+    torch.testing.assert_close(
+        both(mel), sources(mel) + free(mel), atol=1e-4, rtol=1e-4
+    )
 
 
 def test_magnitudes_are_bounded():
