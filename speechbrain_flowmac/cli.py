@@ -943,18 +943,20 @@ def export_model(args):
     target = Path(args.target)
     if os.path.lexists(target) and not args.overwrite:
         raise UsageError(f"{target} exists (--overwrite replaces it)")
-    for name in (args.codec, args.vocoder):
-        if not Path(name).is_dir():
-            raise UsageError(f"no such folder: {name}")
     if args.card is not None and not Path(args.card).is_file():
         raise UsageError(f"no such file: {args.card}")
 
+    from speechbrain_flowmac.bigvgan_checkpoint import is_bigvgan
     from speechbrain_flowmac.export import (
         ExportError,
         check_replaceable,
         export,
     )
 
+    if not Path(args.codec).is_dir():
+        raise UsageError(f"no such folder: {args.codec}")
+    if not Path(args.vocoder).is_dir() and not is_bigvgan(args.vocoder):
+        raise UsageError(f"no such folder: {args.vocoder}")
     try:
         check_replaceable(target)
     except ExportError as error:
@@ -1203,11 +1205,17 @@ def build_parser():
     _add_model(command)
 
     command = add(
-        "export", export_model, "Make a model folder of two trainings."
+        "export",
+        export_model,
+        "Make a model folder of a trained codec and a vocoder.",
     )
     command.add_argument("codec", metavar="CODEC_RUN", help="training folder")
     command.add_argument(
-        "vocoder", metavar="VOCODER_RUN", help="training folder"
+        "vocoder",
+        metavar="VOCODER",
+        help="training folder; or a BigVGAN checkpoint: a folder with "
+        "config.json and bigvgan_generator.pt, or a Hub id such as "
+        "nvidia/bigvgan_v2_24khz_100band_256x",
     )
     command.add_argument("target", metavar="TARGET", help="folder to make")
     command.add_argument("--card", metavar="README", help="model card")

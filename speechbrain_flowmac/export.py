@@ -5,7 +5,9 @@
     vocoder.safetensors
     README.md            model card: data, licence, figures, commands
 
-The weights' metadata states the mel settings, which are checked on loading.
+The vocoder may also be a BigVGAN checkpoint, see `bigvgan_checkpoint`. Weight
+norm, where a training had it, is folded into the weights. Their metadata
+states the mel settings, which are checked on loading.
 """
 
 import io
@@ -21,12 +23,18 @@ from ruamel.yaml import YAML
 from safetensors.torch import save_file
 from speechbrain.utils.checkpoints import Checkpointer
 
+from speechbrain_flowmac.bigvgan_checkpoint import (
+    bigvgan_yaml,
+    is_bigvgan,
+    load_bigvgan,
+)
 from speechbrain_flowmac.inference import FlowMACCodec
 from speechbrain_flowmac.loading import (
     HPARAMS_FILE,
     built_in_models,
     check_safe,
 )
+from speechbrain_flowmac.lobes.bigvgan import fold_weight_norm
 
 AVERAGED_PREFIX = "module."
 EXAMPLE_FILE = "example.wav"
@@ -43,13 +51,13 @@ class ExportError(ValueError):
     """A training folder that cannot be exported."""
 
 
-def model_block(folder, name):
-    """The part of a training folder's YAML that describes its model.
+def model_block(source, name):
+    """The part of a YAML that describes a model.
 
     Arguments
     ---------
-    folder : str or Path
-        Output folder of a training.
+    source : str or Path
+        Output folder of a training; for a vocoder also a BigVGAN checkpoint.
     name : str
         "codec" or "vocoder".
 
@@ -58,11 +66,14 @@ def model_block(folder, name):
     object
         A ruamel node with all references resolved.
     """
-    path = Path(folder) / HPARAMS_FILE
+    if name == "vocoder" and is_bigvgan(source):
+        return YAML(typ="rt").load(bigvgan_yaml(source))[name]
+    path = Path(source) / HPARAMS_FILE
     if not path.is_file():
-        raise ExportError(f"{folder} is no training folder: no {HPARAMS_FILE}")
+        raise ExportError(f"{source} is no training folder: no {HPARAMS_FILE}")
     settings = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
-    if name not in settings:
+    # a vocoder's YAML may name a codec, whose mels it trains on
+    if not isinstance(settings.get(name), dict):
         raise ExportError(f"{path} describes no {name}")
     return settings[name]
 
@@ -111,11 +122,31 @@ def averaged_weights(folder):
     }
 
 
+def model_weights(source, name):
+    """The weights that go into a model folder, without weight norm.
+
+    Arguments
+    ---------
+    source : str or Path
+        See `model_block`.
+    name : str
+        "codec" or "vocoder".
+
+    Returns
+    -------
+    dict
+        A state dict.
+    """
+    if name == "vocoder" and is_bigvgan(source):
+        return load_bigvgan(source).state_dict()
+    return fold_weight_norm(averaged_weights(source))
+
+
 def compact(state):
     """Halves the size of a state dict: matrices to float16.
 
-    Vectors, codebooks and statistics stay as they are: they are small, and
-    tokens depend on them.
+    Vectors (of any number of axes), codebooks and statistics stay as they
+    are: they are small, and tokens and filters depend on them.
 
     Arguments
     ---------
@@ -128,7 +159,8 @@ def compact(state):
     """
 
     def shrink(name, value):
-        small = value.ndim < 2 or "_codebook" in name
+        vector = value.numel() == max(value.shape, default=1)
+        small = vector or "_codebook" in name
         kept = small or value.dtype != torch.float32
         return value.contiguous() if kept else value.half().contiguous()
 
@@ -155,15 +187,16 @@ def check_replaceable(target):
         )
 
 
-def export(codec_folder, vocoder_folder, target, card=None):
+def export(codec_folder, vocoder, target, card=None):
     """Writes a model folder.
 
     Arguments
     ---------
     codec_folder : str or Path
         Output folder of the codec's training.
-    vocoder_folder : str or Path
-        Output folder of the vocoder's training.
+    vocoder : str or Path
+        Output folder of the vocoder's training, or a BigVGAN checkpoint: its
+        folder, its file of weights, or its Hub id.
     target : str or Path
         Folder to make. A model folder that is there is replaced, once all
         is written; its example.wav is kept.
@@ -175,8 +208,8 @@ def export(codec_folder, vocoder_folder, target, card=None):
     FlowMACCodec
         Loaded from `target`.
     """
-    folders = {"codec": codec_folder, "vocoder": vocoder_folder}
-    blocks = {n: model_block(folder, n) for n, folder in folders.items()}
+    sources = {"codec": codec_folder, "vocoder": vocoder}
+    blocks = {n: model_block(source, n) for n, source in sources.items()}
     target = Path(target)
     check_replaceable(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -186,15 +219,20 @@ def export(codec_folder, vocoder_folder, target, card=None):
         (work / HPARAMS_FILE).write_text(text, encoding="utf-8")
         check_safe(text)
         modules = load_hyperpyyaml(text)
-        for name, folder in folders.items():
-            settings = asdict(modules[name].mel_settings)
+        front_ends = {name: modules[name].mel_settings for name in sources}
+        # before any weights are fetched
+        front_ends["codec"].check_same(
+            front_ends["vocoder"], names=("codec", "vocoder")
+        )
+        for name, source in sources.items():
+            settings = asdict(front_ends[name])
             save_file(
-                compact(averaged_weights(folder)),
+                compact(model_weights(source, name)),
                 str(work / f"{name}.safetensors"),
                 metadata={"format": "pt", "mel_settings": json.dumps(settings)},
             )
         if card is None:
-            (work / "README.md").write_text(plain_card(folders))
+            (work / "README.md").write_text(plain_card(sources))
         else:
             shutil.copyfile(card, work / "README.md")
         # loading checks every key, shape and setting
@@ -213,13 +251,14 @@ def export(codec_folder, vocoder_folder, target, card=None):
     return FlowMACCodec.from_hparams(target, run_opts={"device": "cpu"})
 
 
-def plain_card(folders):
+def plain_card(sources):
     """A model card for a model of one's own.
 
     Arguments
     ---------
-    folders : dict
-        Training folders by module name.
+    sources : dict
+        Training folders by module name; the vocoder's may be another
+        checkpoint.
 
     Returns
     -------
@@ -234,9 +273,18 @@ def plain_card(folders):
         "Data, licence and figures: to be filled in by who trained it.",
         "",
     ]
-    for name, folder in folders.items():
+    for name, source in sources.items():
+        if name == "vocoder" and is_bigvgan(source):
+            local = Path(source).exists()
+            origin = Path(source).name if local else source
+            lines += [
+                f"The vocoder is BigVGAN with the weights of `{origin}`,",
+                "whose own licence holds for them.",
+                "",
+            ]
+            continue
         lines += [f"## Training log of the {name}", "", "```"]
-        log = Path(folder) / "train_log.txt"
+        log = Path(source) / "train_log.txt"
         if log.is_file():
             lines += log.read_text(encoding="utf-8").splitlines()[-3:]
         lines += ["```", ""]

@@ -24,6 +24,7 @@ LIMIT_SECONDS = 120
 # Keys that make a model tiny, where its YAML has them.
 TINY = {
     "dim": "16",
+    "channels": "64",
     "latent_dim": "8",
     "code_dim": "4",
     "num_layers": "1",
@@ -40,10 +41,11 @@ TINY = {
 }
 # What no such key reaches, by the name of the YAML.
 TINY_PARTS = {
+    "bigvgan": {"period_channels": "[8, 8]", "cqt_channels": "2"},
     "flowmac": {
         "flow": "{field: {dims: [16, 16], num_heads: 2}}",
         "sampling": "{n_steps: 2}",
-    }
+    },
 }
 
 

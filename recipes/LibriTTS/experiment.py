@@ -7,6 +7,11 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from libritts_prepare import prepare_libritts
 from speechbrain.utils.distributed import ddp_init_group, run_on_main
+from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrize import (
+    is_parametrized,
+    remove_parametrizations,
+)
 
 from speechbrain_flowmac.brains.base import is_distributed
 from speechbrain_flowmac.data import Cropper, make_dataset
@@ -125,9 +130,16 @@ def start_from_pretrained(hparams, name):
     name : str
         "codec" or "vocoder".
     """
-    if hparams["pretrained"] is not None:
-        path = get_file(hparams["pretrained"], f"{name}.safetensors")
-        load_weights(hparams[name], path)
+    if hparams["pretrained"] is None:
+        return
+    path = get_file(hparams["pretrained"], f"{name}.safetensors")
+    # exported weights have no weight norm: it is put on again
+    normed = [part for part in hparams[name].modules() if is_parametrized(part)]
+    for part in normed:
+        remove_parametrizations(part, "weight")
+    load_weights(hparams[name], path)
+    for part in normed:
+        weight_norm(part)
 
 
 def fit_and_test(brain, datasets, hparams):

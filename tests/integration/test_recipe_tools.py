@@ -1,4 +1,4 @@
-"""The scripts beside the codec's recipe."""
+"""The scripts beside the recipes, and benchmarks."""
 
 import json
 import re
@@ -15,11 +15,11 @@ from tiny_model import make_tiny_model
 from speechbrain_flowmac.lobes.features import LogMel, MelSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "recipes" / "LibriTTS" / "codec"
+RECIPES = ROOT / "recipes" / "LibriTTS"
 
 
 def _run(script, *arguments):
-    command = [sys.executable, str(FOLDER / script), *map(str, arguments)]
+    command = [sys.executable, str(script), *map(str, arguments)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=300, cwd=ROOT
     )
@@ -30,7 +30,7 @@ def _run(script, *arguments):
 def test_statistics_are_those_of_the_data(corpus, tmp_path):
     (tmp_path / "out").mkdir()
     printed = _run(
-        "mel_statistics.py",
+        RECIPES / "codec" / "mel_statistics.py",
         ROOT / "hparams" / "flowmac_lc.yaml",
         f"--data_folder={corpus}",
         "--train_splits=[train-clean-100]",
@@ -52,7 +52,7 @@ def test_statistics_are_those_of_the_data(corpus, tmp_path):
 def test_evaluation_prints_a_row_for_each_number_of_codebooks(corpus, tmp_path):
     model = make_tiny_model(tmp_path / "model")
     printed = _run(
-        "evaluate.py",
+        RECIPES / "codec" / "evaluate.py",
         model,
         f"--data_folder={corpus}",
         "--codebooks",
@@ -65,3 +65,50 @@ def test_evaluation_prints_a_row_for_each_number_of_codebooks(corpus, tmp_path):
     assert "2 utterances of test-clean" in printed
     rows = re.findall(r"^\| (\d) \| (\d+) \|", printed, re.MULTILINE)
     assert rows == [("1", "375"), ("8", "3000")]
+
+
+def _vocoder_tables(corpus, model):
+    return _run(
+        RECIPES / "vocoder" / "evaluate.py",
+        model,
+        f"--data_folder={corpus}",
+        "--codebooks=4",
+        "--limit=1",
+        "--metrics",
+        "mel",
+        "estoi",
+    )
+
+
+def test_vocoder_evaluation_has_true_and_decoded_mels(corpus, tmp_path):
+    model = make_tiny_model(tmp_path / "model")
+    printed = _vocoder_tables(corpus, model)
+    assert "1 utterances of test-clean" in printed
+    assert "| input | log-mel L1 | ESTOI |" in printed
+    scores = re.findall(
+        r"^\| (\w+ mels) \| \d\.\d{3} \| -?\d\.\d{3} \|$", printed, re.M
+    )
+    assert scores == ["true mels", "decoded mels"]
+    # by SwiftF0, which the tests install; by Harvest too where it is
+    pitch = re.findall(r"^\| SwiftF0 \| (\w+ mels) \|", printed, re.M)
+    assert pitch == ["true mels", "decoded mels"]
+
+
+def test_vocoders_without_a_pitch_head_have_no_table_of_f0(corpus, tmp_path):
+    model = make_tiny_model(tmp_path / "model", head="free")
+    printed = _vocoder_tables(corpus, model)
+    assert "true mels" in printed and "F0" not in printed
+
+
+def test_benchmark_of_vocoders_has_a_row_for_each():
+    printed = _run(
+        ROOT / "benchmarks" / "vocoders.py", "--seconds=0.1", "--repeats=1"
+    )
+    assert "threads: 1, median of 1" in printed
+    rows = dict(re.findall(r"^\| (\S+).*? \| (.*) \|$", printed, re.M))
+    yamls = ("istft_vocoder", "mb_istft", "harmonic_vocoder", "bigvgan")
+    for name in yamls:
+        size, speed, _ = rows[f"hparams/{name}.yaml"].split(" | ")
+        assert float(size) > 1 and float(speed) > 0
+    # a peer that is not installed has a row all the same
+    assert "Vocos" in rows and "BigVGAN" in rows

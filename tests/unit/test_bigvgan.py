@@ -7,10 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from bigvgan.activations import SnakeBeta
 from bigvgan.alias_free_activation.torch.act import Activation1d
-from bigvgan.bigvgan import BigVGAN as Reference, SnakeBeta
+from bigvgan.bigvgan import BigVGAN as Reference
 from bigvgan.env import AttrDict
 from bigvgan.meldataset import get_mel_spectrogram
+from bigvgan_checkpoints import (
+    PUBLIC,
+    V2_24K,
+    reference,
+    save_checkpoint,
+    shrunk,
+)
 from hyperpyyaml import load_hyperpyyaml
 
 from speechbrain_flowmac import FlowMACCodec
@@ -41,56 +49,6 @@ from speechbrain_flowmac.lobes.features import LogMel, MelSettings, length_mask
 
 HPARAMS = Path(__file__).resolve().parents[2] / "hparams"
 
-# What defines the model in config.json of NVIDIA's repositories of these
-# names on the Hugging Face Hub (the same as configs/ of NVIDIA/BigVGAN).
-COMMON = {
-    "resblock": "1",
-    "resblock_kernel_sizes": [3, 7, 11],
-    "resblock_dilation_sizes": [[1, 3, 5], [1, 3, 5], [1, 3, 5]],
-    "activation": "snakebeta",
-    "snake_logscale": True,
-    "n_fft": 1024,
-    "win_size": 1024,
-    "fmin": 0,
-}
-V1 = {"num_mels": 100, "hop_size": 256, "sampling_rate": 24000, "fmax": 12000}
-V2 = {"use_tanh_at_final": False, "use_bias_at_final": False, "fmax": None}
-PUBLIC = {
-    "bigvgan_24khz_100band": {
-        **COMMON,
-        **V1,
-        "upsample_rates": [4, 4, 2, 2, 2, 2],
-        "upsample_kernel_sizes": [8, 8, 4, 4, 4, 4],
-        "upsample_initial_channel": 1536,
-    },
-    "bigvgan_base_24khz_100band": {
-        **COMMON,
-        **V1,
-        "upsample_rates": [8, 8, 2, 2],
-        "upsample_kernel_sizes": [16, 16, 4, 4],
-        "upsample_initial_channel": 512,
-    },
-    "bigvgan_v2_24khz_100band_256x": {
-        **COMMON,
-        **V1,
-        **V2,
-        "upsample_rates": [4, 4, 2, 2, 2, 2],
-        "upsample_kernel_sizes": [8, 8, 4, 4, 4, 4],
-        "upsample_initial_channel": 1536,
-    },
-    "bigvgan_v2_44khz_128band_512x": {
-        **COMMON,
-        **V2,
-        "num_mels": 128,
-        "n_fft": 2048,
-        "hop_size": 512,
-        "win_size": 2048,
-        "sampling_rate": 44100,
-        "upsample_rates": [8, 4, 2, 2, 2, 2],
-        "upsample_kernel_sizes": [16, 8, 4, 4, 4, 4],
-        "upsample_initial_channel": 1536,
-    },
-}
 # no public config has these
 UNUSUAL = {
     "snake": {"activation": "snake"},
@@ -105,31 +63,10 @@ UNUSUAL = {
     },
     "tanh alone": {"use_tanh_at_final": True, "use_bias_at_final": False},
 }
-V2_24K = PUBLIC["bigvgan_v2_24khz_100band_256x"]
 
 
 def noise(seed, *shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def shrunk(config, channels=64):
-    return {**config, "upsample_initial_channel": channels}
-
-
-def reference(config, seed=0, gain=1.0):
-    """NVIDIA's model with random weights, loud enough to be heard."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = Reference(AttrDict(config)).eval()
-        for name, parameter in model.named_parameters():
-            if name.endswith(("alpha", "beta")):
-                start = 0.0 if config["snake_logscale"] else 1.5
-                parameter.data = start + 0.4 * torch.rand_like(parameter)
-            elif name.endswith("weight_g"):
-                parameter.data *= gain * (
-                    0.8 + 0.4 * torch.rand_like(parameter)
-                )
-    return model
 
 
 def ours(config):
@@ -164,14 +101,14 @@ def tiny(hop=8, **options):
 
 
 @torch.no_grad()
-def assert_same_sound(config, gain=1.0, frames=23):
+def assert_same_sound(config, gain=1.1, frames=23):
     theirs = reference(config, gain=gain)
     mine = ours(config)
     mine.load_state_dict(fold_weight_norm(theirs.state_dict()))
     mel = 2 * noise(1, 2, frames, config["num_mels"]) - 5
     expected, found = theirs(mel.mT).squeeze(1), mine(mel)
     peak = expected.abs().max()
-    assert peak > 0.01 and expected.std() > 0.003
+    assert expected.std() > 0.005
     assert found.shape == expected.shape and found.dtype == torch.float32
     assert (found - expected).abs().max() < 1e-5 * peak
     return expected
@@ -194,10 +131,12 @@ def test_base_at_full_size_sounds_as_the_reference():
     assert sum(p.numel() for p in parameters) == 14_015_041
 
 
-@pytest.mark.parametrize("name", list(PUBLIC)[1:3])
+@pytest.mark.parametrize(
+    "name", ["bigvgan_24khz_100band", "bigvgan_v2_24khz_100band_256x"]
+)
 def test_loud_samples_are_bounded_as_in_the_reference(name):
-    wav = assert_same_sound(shrunk(PUBLIC[name]), gain=3.0)
-    assert wav.abs().max() > 0.99
+    wav = assert_same_sound(shrunk(PUBLIC[name]), gain=1.3)
+    assert wav.abs().max() > 0.98
 
 
 def test_training_starts_as_the_reference():
@@ -314,8 +253,7 @@ def normed(form):
                     part, "weight"
                 )
     else:
-        model = reference(config)
-        plain = copy.deepcopy(model)
+        model, plain = reference(config), reference(config)
         plain.remove_weight_norm()
     return model.state_dict(), plain.state_dict()
 
@@ -487,14 +425,6 @@ def checkpoint(tmp_path):
     return save_checkpoint(tmp_path / "checkpoint", shrunk(V2_24K))
 
 
-def save_checkpoint(folder, config, state=None):
-    folder.mkdir()
-    state = reference(config).state_dict() if state is None else state
-    torch.save({"generator": state}, folder / WEIGHTS_FILE)
-    (folder / CONFIG_FILE).write_text(json.dumps(config))
-    return folder
-
-
 @pytest.mark.parametrize("form", ["weight_g", "parametrizations", "plain"])
 def test_checkpoints_load_in_all_forms(tmp_path, form):
     state, plain = normed("weight_g" if form == "plain" else form)
@@ -641,14 +571,16 @@ def test_codec_for_bigvgan_v2_has_the_tokens_of_the_others(tmp_path):
     assert model.frame_rate == 46.875 and model.bit_rate() == 3000
     assert codec.mel_settings.frame_rate == 2 * model.frame_rate
     wav = 0.1 * noise(0, 2, 24000)
+    codec.train()
+    losses = codec(wav, torch.tensor([24000, 9000]), torch.Generator())
+    losses.total.backward()
+    assert losses.total.isfinite() and losses.tokens.shape == (2, 47, 8)
+    codec.eval()
     tokens, lengths = model.encode_batch(wav)
     assert tokens.shape == (2, 47, 8) and lengths.tolist() == [47, 47]
     mel = codec.decode(tokens)
     assert mel.shape == (2, 94, 100)
     assert model.decode_batch(tokens).shape == (2, 47 * 512)
-    losses = codec(wav, torch.tensor([24000, 9000]), torch.Generator())
-    losses.total.backward()
-    assert losses.total.isfinite() and losses.tokens.shape == (2, 47, 8)
 
 
 def test_blocks_say_how_far_they_see():

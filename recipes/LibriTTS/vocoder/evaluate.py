@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Synthesises a split from true and from decoded mels, and prints tables.
+
+> python recipes/LibriTTS/vocoder/evaluate.py flowmac-24khz-3kbps \
+      --data_folder data/LibriTTS --split test-clean
+
+Each utterance is brought to -26 dB and synthesised whole: from its own mels,
+which shows what the vocoder costs, and from those that the codec decodes.
+
+A vocoder with a pitch head gets a second table, of the F0 that it reads off
+these mels: against Harvest (pip install pyworld) and against SwiftF0, which
+made its labels (pip install swift-f0), whichever are there.
+"""
+
+import importlib.util
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from speechbrain_flowmac.data import label_f0
+from speechbrain_flowmac.metrics import harvest_f0, pitch_errors
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from scoring import Evaluation, make_parser, print_table  # noqa: E402
+
+# name: (module, function)
+F0_REFERENCES = {
+    "Harvest": ("pyworld", harvest_f0),
+    "SwiftF0": ("swift_f0", label_f0),
+}
+
+
+def make_mels(codec, wav, num_codebooks, n_steps):
+    """Mels to synthesise from.
+
+    Arguments
+    ---------
+    codec : FlowMACCodec
+        The model.
+    wav : torch.Tensor
+        Shape [1, T].
+    num_codebooks : int or None
+        None for all.
+    n_steps : int or None
+        Of the solver.
+
+    Returns
+    -------
+    dict
+        For each name, a log-mel [1, N, M].
+    """
+    true = codec.codec.features(wav)
+    tokens, _ = codec.encode_batch(wav, num_codebooks=num_codebooks)
+    decoded = codec.codec.decode(tokens, sampling=codec.sampling(n_steps))
+    # an encoder that joins frames may have added some
+    return {"true mels": true, "decoded mels": decoded[:, : true.shape[1]]}
+
+
+def true_f0(signal, head, settings, num_frames):
+    """F0 by each reference that is installed.
+
+    Arguments
+    ---------
+    signal : numpy.ndarray
+        Shape [T].
+    head : PitchPredictor
+        Whose range and rate are wanted.
+    settings : MelSettings
+        Of the mels that it sees.
+    num_frames : int
+        How many values are wanted.
+
+    Returns
+    -------
+    dict
+        For each name, Hz or 0 where unvoiced, numpy.ndarray [num_frames].
+    """
+    return {
+        name: function(
+            torch.from_numpy(signal),
+            settings.sample_rate,
+            settings.hop_length // head.upsample,
+            num_frames,
+            head.f_min,
+            head.f_max,
+        ).numpy()
+        for name, (module, function) in F0_REFERENCES.items()
+        if importlib.util.find_spec(module)
+    }
+
+
+def print_pitch(tracks):
+    """Prints the errors of F0 over all frames.
+
+    Arguments
+    ---------
+    tracks : dict
+        For each reference and kind of mels, a list of F0, voicing and
+        reference F0.
+    """
+    rows = []
+    for names, parts in tracks.items():
+        joined = [np.concatenate(x) for x in zip(*parts, strict=True)]
+        gross, cents, voicing = pitch_errors(*joined)
+        cells = f"{100 * gross:.2f}", f"{cents:.1f}", f"{100 * voicing:.1f}"
+        rows.append([*names, *cells])
+    headings = ["gross errors, %", "other errors, cents", "voicing errors, %"]
+    print("\nF0 of the pitch head\n")
+    print_table(["reference", "input", *headings], rows)
+
+
+@torch.no_grad()
+def main():
+    """Evaluates and prints."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--codebooks", type=int, default=None)
+    evaluation = Evaluation(parser)
+    codec, arguments = evaluation.codec, evaluation.arguments
+    # vocoders of other kinds have no head
+    head = getattr(getattr(codec.vocoder, "head", None), "pitch", None)
+    scores, tracks = defaultdict(list), defaultdict(list)
+    for signal in evaluation.signals():
+        wav = torch.from_numpy(signal).float().unsqueeze(0).to(codec.device)
+        mels = make_mels(codec, wav, arguments.codebooks, arguments.steps)
+        for name, mel in mels.items():
+            made = codec.vocoder(mel)[0, : len(signal)].clamp(-1, 1)
+            made = made.double().cpu().numpy()
+            scores[(name,)].append(evaluation.score(signal, made))
+        if head is None:
+            continue
+        settings = codec.codec.mel_settings
+        frames = head.upsample * mels["true mels"].shape[1]
+        references = true_f0(signal, head, settings, frames)
+        for name, mel in mels.items():
+            f0, voiced = (x[0].cpu().numpy() for x in head(mel))
+            for reference, truth in references.items():
+                tracks[reference, name].append((f0, voiced, truth))
+    evaluation.print_means(["input"], scores)
+    if tracks:
+        print_pitch(tracks)
+
+
+if __name__ == "__main__":
+    main()
