@@ -27,7 +27,7 @@ HPARAMS = Path(__file__).resolve().parents[1] / "hparams"
 SAMPLE_RATE = 24000
 
 # The 24 kHz configurations of the peers: charactr/vocos-mel-24khz and
-# nvidia/bigvgan_base_24khz_100band on the Hugging Face Hub
+# nvidia/bigvgan_base_24khz_100band on the Hub
 PEER_BANDS, PEER_HOP = 100, 256
 BIGVGAN = {
     "num_mels": PEER_BANDS,
