@@ -4,6 +4,7 @@ import math
 
 import numpy
 import pytest
+import speechbrain.lobes.models.HifiGAN as hifigan
 import torch
 
 from speechbrain_flowmac.lobes.losses import (
@@ -235,7 +236,6 @@ def test_stft_loss_refuses_what_it_cannot_take(stft_loss):
 
 @pytest.fixture(params=["least_squares", "hinge"])
 def adversarial(request):
-    hifigan = pytest.importorskip("speechbrain.lobes.models.HifiGAN")
     pairs = {
         "least_squares": (hifigan.MSEGLoss, hifigan.MSEDLoss),
         "hinge": (hifigan.HingeGLoss, hifigan.HingeDLoss),
@@ -327,7 +327,6 @@ def test_lists_of_unequal_length_are_refused(adversarial):
 def test_hinge_losses_by_hand():
     """Scores above the margin on the right side cost nothing and pull no more;
     SpeechBrain's signs are those of the papers."""
-    hifigan = pytest.importorskip("speechbrain.lobes.models.HifiGAN")
     loss = AdversarialLoss(
         hifigan.HingeGLoss(), hifigan.HingeDLoss(), hifigan.MelganFeatureLoss()
     )
