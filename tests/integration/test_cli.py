@@ -748,6 +748,8 @@ def test_a_signal_leaves_nothing(here, long_audio, options, number, code):
         + [str(long_audio / "long.wav"), "-o", "new/", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # what a shell runs in the background ignores SIGINT, and so would this
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     limit = time.monotonic() + 60
     while not list(here.rglob("*.tmp")):
