@@ -27,7 +27,6 @@ from speechbrain_flowmac.loading import (
     check_safe,
     get_file,
     load_weights,
-    resolve_source,
 )
 from speechbrain_flowmac.lobes.features import absolute_lengths, length_mask
 from speechbrain_flowmac.lobes.harmonic_source import SynthesisState
@@ -110,11 +109,10 @@ class FlowMACCodec(Pretrained):
         -------
         FlowMACCodec
         """
-        place = resolve_source(source)
 
         def get(filename):
             return get_file(
-                place, filename, savedir, local_strategy, fetch_config
+                source, filename, savedir, local_strategy, fetch_config
             )
 
         text = Path(get(hparams_file)).read_text(encoding="utf-8")
