@@ -124,16 +124,25 @@ class Cropper:
         Tells the epoch, so that each has other crops.
     gain_db : tuple of float
         Range of the random gain in dB; what would clip is scaled to peak 1.
+    mixer : SoundMixer or None
+        Gives some of the crops noise or tones, before the gain.
     """
 
     def __init__(
-        self, sample_rate, num_samples, seed, epoch_counter, gain_db=(-12, 6)
+        self,
+        sample_rate,
+        num_samples,
+        seed,
+        epoch_counter,
+        gain_db=(-12, 6),
+        mixer=None,
     ):
         self.sample_rate = sample_rate
         self.num_samples = num_samples
         self.seed = seed
         self.epoch_counter = epoch_counter
         self.gain_db = gain_db
+        self.mixer = mixer
 
     def __call__(self, utterance, path):
         """Returns the crop, zero-padded to its length, and its true length."""
@@ -143,6 +152,8 @@ class Cropper:
         signal = read_crop(
             path, self.num_samples, self.sample_rate, chance.random()
         )
+        if self.mixer is not None:
+            signal = self.mixer(signal, self.sample_rate, chance)
         gain = 10 ** (chance.uniform(*self.gain_db) / 20)
         peak = signal.abs().max().item() if len(signal) else 0.0
         signal = signal * min(gain, 1 / max(peak, 1e-5))

@@ -86,8 +86,8 @@ def make_datasets(hparams, f0_labels=None):
     Arguments
     ---------
     hparams : dict
-        data_folder, the three manifests, mel_settings, crop_frames, seed and
-        epoch_counter.
+        data_folder, the three manifests, mel_settings, crop_frames, seed,
+        epoch_counter and sound_mixer.
     f0_labels : dict or None
         See `speechbrain_flowmac.data.make_dataset`.
 
@@ -102,6 +102,7 @@ def make_datasets(hparams, f0_labels=None):
         hparams["crop_frames"] * settings.hop_length,
         hparams["seed"],
         hparams["epoch_counter"],
+        mixer=hparams["sound_mixer"],
     )
     options = {
         "data_folder": hparams["data_folder"],

@@ -1,0 +1,1 @@
+"""The codec against its peers: systems, scores, tables, plots and pages."""
