@@ -108,5 +108,3 @@ class System(ABC):
             int array [N, K], and the codebook size.
         """
         return None
-
-
