@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "speechbrain_flowmac" / "models"
+PAGES = ROOT / "speechbrain_flowmac" / "evaluation" / "report_page"
 SHIPPED = {".json", ".md", ".safetensors", ".wav", ".yaml"}
 
 
@@ -47,12 +48,12 @@ def sources():
     }
 
 
-def models():
-    """Files of the shipped models, by the name that they are installed as."""
+def data():
+    """Shipped models and pages, by the name that they are installed as."""
+    models = [path for path in MODELS.rglob("*") if path.suffix in SHIPPED]
     return {
         path.relative_to(ROOT).as_posix(): path
-        for path in MODELS.rglob("*")
-        if path.suffix in SHIPPED
+        for path in [*models, *PAGES.iterdir()]
     }
 
 
@@ -81,8 +82,8 @@ def test_wheel_holds_the_package_and_nothing_else(built):
     with zipfile.ZipFile(built[1]) as wheel:
         names = {name for name in wheel.namelist() if not name.endswith("/")}
         info = {name for name in names if ".dist-info/" in name}
-        assert names - info == set(sources()) | set(models())
-        for name, path in {**sources(), **models()}.items():
+        assert names - info == set(sources()) | set(data())
+        for name, path in {**sources(), **data()}.items():
             assert wheel.read(name) == path.read_bytes(), name
         (scripts,) = (n for n in info if n.endswith("/entry_points.txt"))
         assert "flowmac = speechbrain_flowmac.cli:main" in (
@@ -94,7 +95,7 @@ def test_wheel_holds_the_package_and_nothing_else(built):
 def test_sdist_holds_the_sources(built):
     with tarfile.open(built[0]) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
-    for path in [*sources().values(), *models().values()]:
+    for path in [*sources().values(), *data().values()]:
         assert path.relative_to(ROOT).as_posix() in names
 
 
