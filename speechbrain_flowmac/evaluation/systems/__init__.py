@@ -1,7 +1,7 @@
 """Systems by name: `make_system("opus:6")`.
 
 A name is FAMILY or FAMILY:DETAIL[:OPTION=VALUE...]. A new family is a function
-`make(name, family, details, options) -> System` in a module of `FAMILIES`.
+`make(name, family, details, dict(options)) -> System` in a module of `FAMILIES`.
 """
 
 import importlib
@@ -22,7 +22,7 @@ FAMILIES = {
     "lowpass": "anchors",
     "opus": "programs",
     "codec2": "programs",
-    "amrwb": "programs",
+    "amrwb": "amrwb",
     "speex": "programs",
     "lc3": "programs",
     "encodec": "transformers_codecs",
@@ -55,7 +55,9 @@ def make_system(name):
         raise ValueError(
             f"no system {family!r}, known are {', '.join(sorted(FAMILIES))}"
         )
-    options = dict(x.split("=", 1) for x in details if "=" in x)
+    options = [x.split("=", 1) for x in details if "=" in x]
+    if len(dict(options)) < len(options):
+        raise ValueError(f"{name!r} gives an option twice")
     details = [x for x in details if "=" not in x]
     module = importlib.import_module(f"{__name__}.{FAMILIES[family]}")
-    return module.make(name, family, details, options)
+    return module.make(name, family, details, dict(options))

@@ -1,5 +1,7 @@
 """What an evaluation asks of a system: to encode, to decode, to count bits."""
 
+import hashlib
+import math
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
@@ -65,6 +67,8 @@ class System(ABC):
         Of what it codes and decodes, in Hz.
     fingerprint : str
         Changes whenever its output may: versions, weights, options.
+    options : dict
+        What plots compare systems by: {"codebooks": 8, "steps": 1}.
     """
 
     name: str
@@ -72,6 +76,7 @@ class System(ABC):
     kind: str = "codec"
     sample_rate: int
     fingerprint: str
+    options: dict = {}
 
     @abstractmethod
     def encode(self, recording):
@@ -108,3 +113,136 @@ class System(ABC):
             int array [N, K], and the codebook size.
         """
         return None
+
+
+def read_name(
+    name, details, options, usage, detail=str, known=None, required=True
+):
+    """Checks and converts what follows the family in the name of a system.
+
+    Arguments
+    ---------
+    name : str
+        All of it, for messages.
+    details : list of str
+        Its parts without "=".
+    options : dict
+        Its parts with "=".
+    usage : str
+        How a name is written, for messages.
+    detail : Callable
+        Makes a value of the one detail, or raises ValueError.
+    known : dict or None
+        What makes a value of each known option, or raises ValueError.
+    required : bool
+        Whether the detail must be given.
+
+    Returns
+    -------
+    tuple
+        The detail's value, None if it is not given, and a dict with the
+        values of the options that are given.
+
+    Raises
+    ------
+    ValueError
+        For what is missing, unknown, too much, or cannot be converted.
+
+    Example
+    -------
+    >>> usage = "flowmac[:CODEBOOKS][:steps=N]"
+    >>> read_name("flowmac:8", ["8"], {}, usage, detail=int)
+    (8, {})
+    """
+    known = known or {}
+
+    def convert(function, text):
+        try:
+            return function(text)
+        except ValueError:
+            raise ValueError(
+                f"{name!r}: {text!r} cannot be read; write {usage}"
+            ) from None
+
+    if len(details) > 1:
+        raise ValueError(f"{name!r} has too many parts; write {usage}")
+    if required and not details:
+        raise ValueError(f"{name!r} says too little; write {usage}")
+    for option in options:
+        if option not in known:
+            raise ValueError(
+                f"{name!r} has no option {option!r}; write {usage}"
+            )
+    return (
+        convert(detail, details[0]) if details else None,
+        {key: convert(known[key], text) for key, text in options.items()},
+    )
+
+
+def positive(text):
+    """A positive, finite number.
+
+    Arguments
+    ---------
+    text : str
+        Such as "3.5".
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+
+    Example
+    -------
+    >>> positive("3.5")
+    3.5
+    """
+    value = float(text)
+    if not (0 < value < math.inf):
+        raise ValueError(f"expected a positive number, found {text!r}")
+    return value
+
+
+def digest(*parts):
+    """What fingerprints are made of.
+
+    Arguments
+    ---------
+    *parts
+        Whatever `repr` tells apart: strings, numbers, bytes, dicts.
+
+    Returns
+    -------
+    str
+        SHA-256 in hex.
+
+    Example
+    -------
+    >>> digest("a", "b") == digest("ab")
+    False
+    """
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def first_line(error):
+    """The message of an exception in one line.
+
+    Arguments
+    ---------
+    error : Exception
+        Any.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> first_line(OSError("no such file\\nand more"))
+    'no such file'
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,109 @@
+"""Low-pass anchors of listening tests (Recommendation ITU-R BS.1534-3).
+
+Its low anchor passes 3.5 kHz within 0.1 dB and is down by 25 dB at 4 kHz and
+by 50 dB at 4.5 kHz; its mid anchor passes 7 kHz, for which it draws no mask.
+Here each is down by 60 dB within half a kilohertz.
+"""
+
+import numpy as np
+import scipy
+from scipy.signal import firwin, kaiserord, oaconvolve
+
+from speechbrain_flowmac.evaluation.systems.base import (
+    Coded,
+    System,
+    digest,
+    positive,
+    read_name,
+)
+
+SAMPLE_RATE = 24000
+ATTENUATION = 60.0  # in dB; the pass-band is then flat to 0.01 dB
+TRANSITION = 500.0  # in Hz
+USAGE = "lowpass:KHZ, such as lowpass:3.5 or lowpass:7"
+
+
+def make(name, family, details, options):
+    """Makes `lowpass`, see `USAGE` and `make_system`."""
+    cutoff, _ = read_name(name, details, options, USAGE, positive)
+    return LowPass(name, 1000 * cutoff)
+
+
+def lowpass(cutoff, sample_rate):
+    """A linear-phase low-pass filter by Kaiser's window.
+
+    Arguments
+    ---------
+    cutoff : float
+        End of the pass-band in Hz; half a kilohertz above it begins the
+        stop-band.
+    sample_rate : int
+        In Hz.
+
+    Returns
+    -------
+    numpy.ndarray
+        Symmetric impulse response, odd in length.
+
+    Raises
+    ------
+    ValueError
+        If the stop-band would begin beyond half the sample rate.
+
+    Example
+    -------
+    >>> response = lowpass(3500, 24000)
+    >>> round(float(response.sum()), 6)
+    1.0
+    """
+    if cutoff + TRANSITION >= sample_rate / 2:
+        raise ValueError(
+            f"a low-pass anchor at {sample_rate} Hz must be below "
+            f"{(sample_rate / 2 - TRANSITION) / 1000:g} kHz, found "
+            f"{cutoff / 1000:g} kHz"
+        )
+    taps, beta = kaiserord(ATTENUATION, TRANSITION / (sample_rate / 2))
+    return firwin(
+        taps | 1,
+        cutoff + TRANSITION / 2,
+        window=("kaiser", beta),
+        fs=sample_rate,
+    )
+
+
+class LowPass(System):
+    """An anchor: the signal without its high frequencies, not delayed.
+
+    Arguments
+    ---------
+    name : str
+        As it is asked for.
+    cutoff : float
+        In Hz.
+
+    Example
+    -------
+    >>> LowPass("lowpass:3.5", 3500.0).label
+    'Low-pass 3.5 kHz'
+    """
+
+    kind = "anchor"
+    sample_rate = SAMPLE_RATE
+
+    def __init__(self, name, cutoff):
+        self.name = name
+        self.label = f"Low-pass {cutoff / 1000:g} kHz"
+        self.filter = lowpass(cutoff, self.sample_rate)
+        self.fingerprint = digest(scipy.__version__, self.filter.tobytes())
+
+    def encode(self, recording):
+        """Filters; has no bit rate."""
+        filtered = oaconvolve(recording.signal, self.filter)
+        # the middle of a linear-phase filter is its delay
+        start = len(self.filter) // 2
+        kept = filtered[start : start + len(recording.signal)]
+        return Coded(kept.astype(np.float64).tobytes(), None)
+
+    def decode(self, coded, recording):
+        """What was filtered, float64 [T]."""
+        return np.frombuffer(coded.data, np.float64).copy()

@@ -1,0 +1,403 @@
+"""Codecs through their command-line programs: Opus, Codec2, Speex, LC3.
+
+Every file is coded by a new process, so that a speed includes its start.
+"""
+
+import io
+import shlex
+import shutil
+import struct
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from speechbrain_flowmac.evaluation.systems import ogg
+from speechbrain_flowmac.evaluation.systems.base import (
+    Coded,
+    System,
+    UnavailableError,
+    digest,
+    read_name,
+)
+
+__all__ = ["ProgramCodec", "make", "to_pcm16"]
+
+TIMEOUT_SECONDS = 60
+"""A program may take this and the duration of what it codes."""
+
+OPUS_FRAME_MS = ("2.5", "5", "10", "20", "40", "60")
+CODEC2_FRAME_MS = {
+    "3200": 20,
+    "2400": 20,
+    "1600": 40,
+    "1400": 40,
+    "1300": 40,
+    "1200": 40,
+    "700C": 40,
+    "450": 40,
+}
+
+
+def to_pcm16(signal):
+    """Rounds to 16 bits; what is too loud is clipped, never wrapped.
+
+    Arguments
+    ---------
+    signal : numpy.ndarray
+        float64, shape [T], full scale -1..1.
+
+    Returns
+    -------
+    numpy.ndarray
+        int16, shape [T].
+
+    Example
+    -------
+    >>> to_pcm16(np.array([-1.5, -1.0, 0.5, 1.0]))
+    array([-32768, -32768,  16384,  32767], dtype=int16)
+    """
+    return np.clip(np.rint(signal * 32768), -32768, 32767).astype(np.int16)
+
+
+class ProgramCodec(System):
+    """A codec of two programs, called with an input and an output file.
+
+    Arguments
+    ---------
+    name : str
+        As the system is asked for.
+    label : str
+        For people.
+    sample_rate : int
+        Of the encoder's input and the decoder's output, in Hz.
+    encoder : list of str
+        Program and options; the two files are put behind them.
+    decoder : list of str
+        Likewise.
+    package : str
+        Debian package that has both, to name where one is missing.
+    payload_bits : callable
+        From the coded file (bytes) to its bits (int) without container.
+    audio : str
+        Suffix of the files of audio: ".wav", or ".raw" for samples alone.
+    frame_samples : int
+        Zeros fill up the signal to a multiple of this, for an encoder that
+        drops the rest.
+
+    Raises
+    ------
+    UnavailableError
+        If a program is not installed.
+
+    Example
+    -------
+    >>> from speechbrain_flowmac.evaluation.systems import Recording
+    >>> codec = ProgramCodec(
+    ...     "pcm",
+    ...     "PCM",
+    ...     8000,
+    ...     encoder=["cp"],
+    ...     decoder=["cp"],
+    ...     package="coreutils",
+    ...     payload_bits=lambda data: 8 * len(data),
+    ...     audio=".raw",
+    ... )
+    >>> second = Recording("second", np.zeros(8000), 8000)
+    >>> coded = codec.encode(second)
+    >>> coded.payload_bits, codec.decode(coded, second).shape
+    (128000, (8000,))
+    """
+
+    def __init__(
+        self,
+        name,
+        label,
+        sample_rate,
+        encoder,
+        decoder,
+        package,
+        payload_bits,
+        audio=".wav",
+        frame_samples=1,
+    ):
+        for program, *_ in (encoder, decoder):
+            if shutil.which(program) is None:
+                raise UnavailableError(
+                    f"{program} is not installed (Debian package {package})"
+                )
+        self.name = name
+        self.label = label
+        self.sample_rate = sample_rate
+        self.encoder = encoder
+        self.decoder = decoder
+        self.payload_bits = payload_bits
+        self.audio = audio
+        self.frame_samples = frame_samples
+        self.fingerprint = " / ".join(
+            f"{shlex.join(command)} {_version(command[0])}"
+            for command in (encoder, decoder)
+        )
+
+    def encode(self, recording):
+        """Codes a `Recording`; RuntimeError if the program fails."""
+        padding = -len(recording.signal) % self.frame_samples
+        pcm = to_pcm16(np.pad(recording.signal, (0, padding)))
+        if self.audio == ".raw":
+            source = pcm.astype("<i2").tobytes()
+        else:
+            file = io.BytesIO()
+            soundfile.write(file, pcm, self.sample_rate, format="WAV")
+            source = file.getvalue()
+        # "coded" has no suffix: c2enc would write a header into a ".c2"
+        data = _convert(
+            self.encoder,
+            ("input" + self.audio, source),
+            "coded",
+            TIMEOUT_SECONDS + recording.seconds,
+        )
+        return Coded(data, self.payload_bits(data))
+
+    def decode(self, coded, recording):
+        """Decodes; RuntimeError if the program fails."""
+        data = _convert(
+            self.decoder,
+            ("coded", coded.data),
+            "output" + self.audio,
+            TIMEOUT_SECONDS + recording.seconds,
+        )
+        if self.audio == ".raw":
+            return np.frombuffer(data, "<i2") / 32768
+        return soundfile.read(io.BytesIO(data))[0]
+
+
+def _convert(command, source, target, timeout):
+    """Runs a program in a folder of its own, from file to file.
+
+    Arguments
+    ---------
+    command : list of str
+        Program and options.
+    source : tuple of str and bytes
+        Name and content of its input.
+    target : str
+        Name of its output.
+    timeout : float
+        In seconds.
+
+    Returns
+    -------
+    bytes
+        What it wrote.
+    """
+    name, content = source
+    command = [*command, name, target]
+    with tempfile.TemporaryDirectory(prefix="flowmac-") as folder:
+        Path(folder, name).write_bytes(content)
+        done = _run(command, folder, timeout)
+        output = Path(folder, target)
+        written = output.read_bytes() if output.is_file() else b""
+    # speexdec's exit status is 0 when it fails, too
+    if done.returncode or not written:
+        status = f"exit status {done.returncode}, {len(written)} bytes written"
+        reason = _first_line(done.stderr) or status
+        raise RuntimeError(f"{shlex.join(command)}: {reason}")
+    return written
+
+
+def _run(command, folder, timeout):
+    try:
+        return subprocess.run(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(
+            f"{shlex.join(command)}: not done after {timeout:.0f} s"
+        ) from None
+
+
+def _first_line(output):
+    lines = output.decode(errors="replace").strip().splitlines()
+    return lines[0].strip() if lines else ""
+
+
+def _version(program):
+    """What tells one version of a program from another.
+
+    opusenc says which library it found, c2enc and elc3 say nothing: the
+    program itself stands for them.
+    """
+    said = _run([program, "--version"], None, TIMEOUT_SECONDS)
+    content = Path(shutil.which(program)).read_bytes()
+    version = _first_line(said.stdout) or _first_line(said.stderr)
+    return f"[{version}; {digest(content)[:16]}]"
+
+
+def _ogg_payload_bits(data):
+    """Opus (RFC 7845) and Speex have two packets of headers, then audio."""
+    return 8 * sum(map(len, ogg.packets(data)[2:]))
+
+
+def _lc3_payload_bits(data):
+    """Frames of elc3's file: each has its size in two bytes before it."""
+    (position,) = struct.unpack_from("<H", data, 2)  # size of the header
+    bits = 0
+    while position < len(data):
+        (size,) = struct.unpack_from("<H", data, position)
+        position += 2 + size
+        bits += 8 * size
+    return bits
+
+
+def _one_of(*known):
+    def check(text):
+        if text not in known:
+            raise ValueError(text)
+        return text
+
+    return check
+
+
+def _within(low, high):
+    def check(text):
+        value = float(text)
+        if not low <= value <= high:
+            raise ValueError(text)
+        return value
+
+    return check
+
+
+def _opus(name, details, options):
+    kbps, options = read_name(
+        name,
+        details,
+        options,
+        "opus:KBPS[:vbr=1][:framesize=MS], KBPS 6..256, MS one of "
+        + ", ".join(OPUS_FRAME_MS),
+        _within(6, 256),
+        {"vbr": _one_of("0", "1"), "framesize": _one_of(*OPUS_FRAME_MS)},
+    )
+    vbr = options.get("vbr") == "1"
+    frame_ms = options.get("framesize", "20")
+    label = f"Opus {kbps:g} kbps" + ", VBR" * vbr
+    if frame_ms != "20":
+        label += f", {frame_ms} ms frames"
+    encoder = ["opusenc", "--quiet", "--speech", "--bitrate", f"{kbps:g}"]
+    encoder += ["--vbr" if vbr else "--hard-cbr", "--framesize", frame_ms]
+    # a stream's serial number is a random one otherwise
+    encoder += ["--serial", "0"]
+    # 48 kHz is what Opus works at, so that neither program resamples
+    decoder = ["opusdec", "--quiet", "--no-dither", "--rate", "48000"]
+    return ProgramCodec(
+        name, label, 48_000, encoder, decoder, "opus-tools", _ogg_payload_bits
+    )
+
+
+def _codec2(name, details, options):
+    usage = f"codec2:MODE, MODE one of {', '.join(CODEC2_FRAME_MS)}"
+    mode, _ = read_name(
+        name, details, options, usage, _one_of(*CODEC2_FRAME_MS)
+    )
+    frame_ms = CODEC2_FRAME_MS[mode]
+    # c2enc fills up every frame to whole bytes: 1300 bit/s has 52 bits in
+    # 7 bytes. A channel would carry the 52, so they count.
+    frame_bits = int(mode.rstrip("C")) * frame_ms // 1000
+    frame_bytes = -(-frame_bits // 8)
+    return ProgramCodec(
+        name,
+        f"Codec2 {mode}",
+        8000,
+        ["c2enc", mode],
+        ["c2dec", mode],
+        "codec2",
+        lambda data: len(data) // frame_bytes * frame_bits,
+        audio=".raw",
+        frame_samples=8 * frame_ms,
+    )
+
+
+def _speex(name, details, options):
+    qualities = [str(quality) for quality in range(11)]
+    mode, _ = read_name(
+        name,
+        details,
+        options,
+        "speex:QUALITY (wide-band) or speex:nbQUALITY (narrow-band), "
+        "QUALITY 0..10",
+        _one_of(*qualities, *(f"nb{quality}" for quality in qualities)),
+    )
+    quality = mode.removeprefix("nb")
+    band, flag, sample_rate = (
+        ("WB", "-w", 16_000) if mode == quality else ("NB", "-n", 8000)
+    )
+    encoder = ["speexenc", "--quiet", flag, "--quality", quality]
+    return ProgramCodec(
+        name,
+        f"Speex {band} quality {quality}",
+        sample_rate,
+        [*encoder, "--comp", "10"],
+        ["speexdec"],
+        "speex",
+        _ogg_payload_bits,
+    )
+
+
+def _lc3(name, details, options):
+    # A frame has 20 to 400 bytes; elc3 would take another rate in silence.
+    usage = "lc3:KBPS, KBPS 16..320"
+    kbps, _ = read_name(name, details, options, usage, _within(16, 320))
+    # as Bluetooth's Basic Audio Profile pairs them: 24 kHz has 48 kbps
+    sample_rate = 16_000 if kbps < 48 else 24_000
+    return ProgramCodec(
+        name,
+        f"LC3 {kbps:g} kbps",
+        sample_rate,
+        ["elc3", "-b", f"{1000 * kbps:.0f}"],
+        ["dlc3"],
+        "liblc3-tools",
+        _lc3_payload_bits,
+    )
+
+
+_FAMILIES = {"opus": _opus, "codec2": _codec2, "speex": _speex, "lc3": _lc3}
+
+
+def make(name, family, details, options):
+    """Makes a system of the families "opus", "codec2", "speex" and "lc3".
+
+    Payload bits are those of whole packets for Opus, Speex and LC3, as they
+    are sent, and of frames for Codec2, whose frames need not fill bytes.
+
+    Arguments
+    ---------
+    name : str
+        "opus:6", in kbps, hard constant bit rate and 20 ms frames;
+        "opus:6:vbr=1", "opus:6:framesize=60"; "codec2:700C", a mode of c2enc;
+        "speex:0", a quality, wide-band, and "speex:nb0", narrow-band;
+        "lc3:16", in kbps.
+    family : str
+        Of these four.
+    details : list of str
+        Parts of the name after the family, less options.
+    options : dict
+        Parts of the name that are KEY=VALUE.
+
+    Returns
+    -------
+    ProgramCodec
+
+    Raises
+    ------
+    ValueError
+        For a name that means nothing.
+    UnavailableError
+        If a program is not installed.
+    """
+    return _FAMILIES[family](name, details, options)
