@@ -1,0 +1,565 @@
+"""A MUSHRA listening test of the systems of an evaluation, for webMUSHRA.
+
+ITU-R BS.1534-3 sets the form: a known reference, and hidden among the systems
+the reference itself and two low-passed anchors, rated from 0 to 100. webMUSHRA
+(Schoeffler et al., 2018, doi:10.5334/jors.187) runs it in browsers.
+
+The anchors are made here, not by webMUSHRA's `createAnchor35` and
+`createAnchor70`: those filter in the browser, at the rate of the listener's
+device, and stop the test at rates that they have no filter for, such as
+96 kHz. So all listeners hear the same anchors, as loud as the reference.
+"""
+
+import json
+import math
+import random
+import re
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+REFERENCE = "reference"
+LOW_ANCHOR = "lowpass:3.5"
+MID_ANCHOR = "lowpass:7"
+LABELS = {
+    REFERENCE: "Hidden reference",
+    LOW_ANCHOR: "Anchor 3.5 kHz",
+    MID_ANCHOR: "Anchor 7 kHz",
+}
+TRAINING = "training"  # id of the page whose ratings do not count
+
+# BS.1534-3 allows 12 signals: nine systems, two anchors, hidden reference
+MAX_SYSTEMS = 9
+# and stimuli of about 10 s, at most 12; less than one says little
+SECONDS = (1.0, 12.0)
+
+SAMPLE_RATE = 48000  # what most devices run at, so that no browser resamples
+LOUDNESS = -23.0  # LUFS, of every stimulus (EBU R 128)
+PEAK = 10 ** (-1 / 20)  # highest sample, which leaves room for what is between
+LENGTH_TOLERANCE = 0.1  # seconds that a decoded file may be longer or shorter
+
+INSTRUCTIONS = """\
+<p>Please listen through headphones, in a quiet place.</p>
+<p>Every page plays a reference and several versions of it. Rate the quality \
+of each version from 0 (bad) to 100 (excellent): whatever sounds different \
+from the reference counts against it.</p>
+<p>One version is the reference itself and should get 100. Listen as often as \
+you like, and to parts if you like. The order changes from page to page.</p>
+<p>The page after the volume is for practice; its ratings do not count.</p>"""
+
+README = """\
+# {title}
+
+A MUSHRA listening test (ITU-R BS.1534-3) with {items} items of {conditions} \
+conditions each, hidden reference and two anchors included.
+
+1. Get webMUSHRA (audiolabs/webMUSHRA on GitHub) and a web server with PHP.
+2. Copy what is in `webmushra/` into webMUSHRA's folder; its `configs` is
+   merged with the one there.
+3. In webMUSHRA's folder, start `php -S localhost:8000`, or use any server
+   with PHP; `results` must be writable.
+4. Let listeners open `http://localhost:8000/?config={test_id}.yaml`, each
+   with a code that is the same in all their sessions.
+5. When they are done:
+
+       flowmac mushra-results results/{test_id}/mushra.csv --key key.json
+
+Keep `key.json` away from the server: it says which stimulus is which system.
+All stimuli have {rate} Hz, 16 bit and the loudness of their reference \
+({loudness:g} LUFS unless that would clip).
+"""
+
+
+class MushraError(ValueError):
+    """An evaluation that no listening test can be made of."""
+
+
+def load_results(folder):
+    """Reads the results of an evaluation.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Output of `flowmac evaluate`.
+
+    Returns
+    -------
+    dict
+    """
+    path = Path(folder) / "results.json"
+    if not path.is_file():
+        raise MushraError(
+            f"{folder} is no output of flowmac evaluate: no results.json"
+        )
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MushraError(f"{path} is no JSON") from error
+    parts = {"version", "systems", "files", "results"}
+    if not isinstance(results, dict) or not parts <= set(results):
+        raise MushraError(f"{path} holds no results of an evaluation")
+    if results["version"] != 1:
+        raise MushraError(
+            f"{path} has version {results['version']!r}, expected 1"
+        )
+    return results
+
+
+def systems_under_test(results, names=None):
+    """The systems that listeners will rate, beside reference and anchors.
+
+    Arguments
+    ---------
+    results : dict
+        From `load_results`.
+    names : list of str or None
+        Which; None for all that ran.
+
+    Returns
+    -------
+    dict
+        Labels by name.
+
+    Example
+    -------
+    >>> codec = {"name": "opus:6", "label": "Opus", "kind": "codec"}
+    >>> systems_under_test({"systems": [codec | {"unavailable": None}]})
+    {'opus:6': 'Opus'}
+    """
+    known = {
+        system["name"]: system
+        for system in results["systems"]
+        if system["name"] not in LABELS
+    }
+    if names is None:
+        names = [n for n, x in known.items() if x["unavailable"] is None]
+    for name in names:
+        if name not in known:
+            raise MushraError(
+                f"no system {name!r} in the evaluation, it has "
+                f"{', '.join(known) or 'none'} (reference and anchors are "
+                "always in the test)"
+            )
+        if known[name]["unavailable"] is not None:
+            raise MushraError(
+                f"system {name} did not run: {known[name]['unavailable']}"
+            )
+    if not 1 <= len(set(names)) <= MAX_SYSTEMS:
+        raise MushraError(
+            f"a MUSHRA test takes 1 to {MAX_SYSTEMS} systems beside reference "
+            f"and anchors, not {len(set(names))}; name them"
+        )
+    return {name: known[name]["label"] for name in names}
+
+
+def usable_files(results, systems):
+    """Files of suitable length that all systems decoded.
+
+    Arguments
+    ---------
+    results : dict
+        From `load_results`.
+    systems : iterable of str
+        Names.
+
+    Returns
+    -------
+    dict
+        By file name, in order: paths of its audio by system, the reference
+        included, relative to the results.
+    """
+    audio = {}
+    for result in results["results"]:
+        if result["error"] is None and result["audio"]:
+            audio[result["file"], result["system"]] = result["audio"]
+    usable = {}
+    for file in sorted(results["files"], key=lambda file: file["name"]):
+        paths = {REFERENCE: file["audio"]}
+        paths |= {name: audio.get((file["name"], name)) for name in systems}
+        if SECONDS[0] <= file["seconds"] <= SECONDS[1] and all(paths.values()):
+            usable[file["name"]] = paths
+    return usable
+
+
+def loudness(signal, sample_rate):
+    """Integrated loudness (ITU-R BS.1770-4) of one channel.
+
+    Arguments
+    ---------
+    signal : numpy.ndarray
+        Shape [T], at least 0.4 s.
+    sample_rate : int
+        In Hz.
+
+    Returns
+    -------
+    float
+        In LUFS; minus infinity for silence.
+
+    Example
+    -------
+    >>> tone = np.sin(2 * np.pi * 997 * np.arange(48000) / 48000)
+    >>> round(loudness(tone, 48000), 1)  # BS.1770: -3.01
+    -3.1
+    """
+    import torch
+    from torchaudio.functional import loudness as measure
+
+    peak = float(np.abs(signal).max())
+    if peak == 0.0:
+        return -math.inf
+    # torchaudio's filters clip at 1, which the weighting could reach
+    scaled = torch.from_numpy(signal[None] * (0.25 / peak))
+    return float(measure(scaled, sample_rate)) + 20 * math.log10(4 * peak)
+
+
+def match_loudness(signals, sample_rate):
+    """Brings stimuli to the same loudness, without clipping any.
+
+    Arguments
+    ---------
+    signals : dict
+        Arrays of shape [T] by name.
+    sample_rate : int
+        In Hz.
+
+    Returns
+    -------
+    dict
+        All at `LOUDNESS`, or lower together if one had clipped.
+    """
+    matched = {}
+    for name, signal in signals.items():
+        level = loudness(signal, sample_rate)
+        if not math.isfinite(level):
+            raise MushraError(f"{name} is silent")
+        matched[name] = signal * 10 ** ((LOUDNESS - level) / 20)
+    peak = max(float(np.abs(signal).max()) for signal in matched.values())
+    scale = min(1.0, PEAK / peak)
+    return {name: signal * scale for name, signal in matched.items()}
+
+
+def read_signal(path):
+    """Reads audio at the rate of the test.
+
+    Arguments
+    ---------
+    path : Path
+        A file that libsndfile reads; channels are mixed.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64, shape [T].
+    """
+    if not path.is_file():
+        raise MushraError(f"no such audio file: {path}")
+    try:
+        signal, rate = soundfile.read(path, always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise MushraError(f"cannot read {path}: {error}") from error
+    return soxr.resample(signal.mean(1), rate, SAMPLE_RATE)
+
+
+def anchors(reference):
+    """The low and the mid anchor of BS.1534-3.
+
+    Arguments
+    ---------
+    reference : numpy.ndarray
+        float64, shape [T], at `SAMPLE_RATE`.
+
+    Returns
+    -------
+    dict
+        Arrays of shape [T] by name of the anchor.
+    """
+    from speechbrain_flowmac.evaluation.systems import Recording, make_system
+
+    made = {}
+    for name in (LOW_ANCHOR, MID_ANCHOR):
+        system = make_system(name)
+        rate = system.sample_rate
+        signal = soxr.resample(reference, SAMPLE_RATE, rate)
+        recording = Recording(name, signal, rate)
+        signal = system.decode(system.encode(recording), recording)
+        made[name] = soxr.resample(signal, rate, SAMPLE_RATE)
+    return made
+
+
+def stimuli(folder, paths):
+    """All stimuli of one item, ready to be written.
+
+    Arguments
+    ---------
+    folder : Path
+        That the paths are relative to.
+    paths : dict
+        By system, from `usable_files`.
+
+    Returns
+    -------
+    dict
+        Arrays of shape [T] by system: reference, anchors, systems.
+    """
+    signals = {name: read_signal(folder / x) for name, x in paths.items()}
+    reference = signals.pop(REFERENCE)
+    total = len(reference)
+    for name, signal in signals.items():
+        if abs(len(signal) - total) > LENGTH_TOLERANCE * SAMPLE_RATE:
+            raise MushraError(
+                f"{paths[name]} lasts {len(signal) / SAMPLE_RATE:.2f} s, its "
+                f"reference {total / SAMPLE_RATE:.2f} s"
+            )
+    signals = {REFERENCE: reference, **anchors(reference), **signals}
+    # webMUSHRA wants the same number of samples everywhere
+    signals = {
+        name: np.pad(x[:total], (0, max(0, total - len(x))))
+        for name, x in signals.items()
+    }
+    try:
+        return match_loudness(signals, SAMPLE_RATE)
+    except MushraError as error:
+        raise MushraError(f"{paths[REFERENCE]}: {error}") from error
+
+
+def yaml_text(value, indent=0):
+    """YAML that webMUSHRA's parser (yaml.js) reads.
+
+    It knows no `- - item`, so a dash stands alone before what is nested, and
+    no line is folded.
+
+    Arguments
+    ---------
+    value : dict or list
+        Nested, with strings, numbers and truth values.
+    indent : int
+        Of the lines, in spaces.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> print(yaml_text({"pages": [["random", {"id": "a"}]]}), end="")
+    pages:
+      -
+        - "random"
+        -
+          id: "a"
+    """
+    if isinstance(value, dict):
+        pairs = [(f"{key}:", item) for key, item in value.items()]
+    else:
+        pairs = [("-", item) for item in value]
+    text = ""
+    for start, item in pairs:
+        text += " " * indent + start
+        if isinstance(item, (dict, list)):
+            text += "\n" + yaml_text(item, indent + 2)
+        else:
+            # what JSON writes is YAML, too
+            text += f" {json.dumps(item, ensure_ascii=False)}\n"
+    return text
+
+
+def configuration(title, test_id, training, pages):
+    """The configuration of a test, as webMUSHRA's manual has it.
+
+    Arguments
+    ---------
+    title : str
+        Shown to listeners.
+    test_id : str
+        Names the folder of the results.
+    training : dict
+        The page to practise on.
+    pages : list of dict
+        Pages whose order every listener gets at random.
+
+    Returns
+    -------
+    dict
+    """
+    return {
+        "testname": title,
+        "testId": test_id,
+        "bufferSize": 2048,
+        "stopOnErrors": True,
+        "showButtonPreviousPage": True,
+        "remoteService": "service/write.php",
+        "pages": [
+            {
+                "type": "generic",
+                "id": "instructions",
+                "name": "Instructions",
+                "content": INSTRUCTIONS.replace("\n", ""),
+            },
+            {
+                "type": "volume",
+                "id": "volume",
+                "name": "Volume",
+                "content": "Set a comfortable volume and leave it there.",
+                "stimulus": training["reference"],
+                "defaultVolume": 0.5,
+            },
+            training,
+            {
+                "type": "generic",
+                "id": "start",
+                "name": "The test",
+                "content": "From here on, your ratings count.",
+            },
+            ["random", *pages],
+            {
+                "type": "finish",
+                "name": "Thank you",
+                "content": "Please send your ratings.",
+                "popupContent": "Your ratings were sent. Thank you!",
+                "showResults": False,
+                "writeResults": True,
+                "questionnaire": [
+                    {
+                        "type": "text",
+                        "label": "Your code (the same in all sessions)",
+                        "name": "listener",
+                    },
+                    {
+                        "type": "long_text",
+                        "label": "Remarks",
+                        "name": "remarks",
+                        "optional": True,
+                    },
+                ],
+            },
+        ],
+    }
+
+
+def mushra_page(name, page_id, paths):
+    """The page of one item.
+
+    Arguments
+    ---------
+    name : str
+        Its heading.
+    page_id : str
+        Names the item in the results.
+    paths : dict
+        Files by stimulus; "reference" is also hidden among the others, which
+        webMUSHRA does by itself.
+
+    Returns
+    -------
+    dict
+    """
+    paths = dict(paths)
+    return {
+        "type": "mushra",
+        "id": page_id,
+        "name": name,
+        "content": "Rate each version against the reference.",
+        "showWaveform": True,
+        "enableLooping": True,
+        "reference": paths.pop(REFERENCE),
+        "createAnchor35": False,
+        "createAnchor70": False,
+        "randomize": True,
+        "showConditionNames": False,
+        "stimuli": paths,
+    }
+
+
+def make_test(
+    report, target, systems=None, utterances=10, seed=0, title="Listening test"
+):
+    """Writes a listening test for webMUSHRA.
+
+    The same arguments give the same files. Listeners can tell a system
+    neither from the name of a file nor from that of a stimulus: the names of
+    files are random, and systems change their stimulus from item to item.
+
+    Arguments
+    ---------
+    report : str or Path
+        Output of `flowmac evaluate`.
+    target : str or Path
+        Existing, empty folder. Gets `webmushra/`, which goes to the server,
+        `key.json`, which must not, and a README.
+    systems : list of str or None
+        Names of systems; None for all.
+    utterances : int
+        Items of the test, drawn at random. One more is for practice, or one
+        of them if there are no more.
+    seed : int
+        Of what is drawn.
+    title : str
+        Shown to listeners; its letters and digits name the test.
+
+    Returns
+    -------
+    dict
+        The key: what each stimulus of each item is.
+    """
+    report, target = Path(report), Path(target)
+    results = load_results(report)
+    labels = systems_under_test(results, systems)
+    usable = usable_files(results, labels)
+    if len(usable) < utterances:
+        raise MushraError(
+            f"{utterances} utterances asked for, {len(usable)} of "
+            f"{len(results['files'])} can be used: {SECONDS[0]:g} to "
+            f"{SECONDS[1]:g} s long, with audio of all systems"
+        )
+    rng = random.Random(seed)
+    drawn = rng.sample(list(usable), min(len(usable), utterances + 1))
+    test_id = re.sub("[^a-z0-9]+", "-", title.lower()).strip("-") or "test"
+    served = target / "webmushra"
+    audio = served / "configs" / "resources" / test_id
+    audio.mkdir(parents=True)
+    pages, items = [], {}
+
+    def add(page_id, file):
+        signals = stimuli(report, usable[file])
+        # the reference keeps its name, by which webMUSHRA reports it
+        others = rng.sample([*signals][1:], len(signals) - 1)
+        codes = {f"C{i + 1}": name for i, name in enumerate(others)}
+        paths, what = {}, {}
+        for code, name in {REFERENCE: REFERENCE, **codes}.items():
+            path = audio / f"{rng.getrandbits(64):016x}.wav"
+            soundfile.write(path, signals[name], SAMPLE_RATE, "PCM_16")
+            paths[code] = path.relative_to(served).as_posix()
+            what[code] = {"system": name, "audio": paths[code]}
+        items[page_id] = {"file": file, "stimuli": what}
+        heading = "Practice" if page_id == TRAINING else "Listening test"
+        return mushra_page(heading, page_id, paths)
+
+    training = add(TRAINING, drawn[-1])
+    for number, file in enumerate(drawn[:utterances]):
+        pages.append(add(f"item-{number + 1:02}", file))
+    config = configuration(title, test_id, training, pages)
+    path = served / "configs" / f"{test_id}.yaml"
+    path.write_text(yaml_text(config), encoding="utf-8")
+    key = {
+        "version": 1,
+        "title": title,
+        "test_id": test_id,
+        "seed": seed,
+        "systems": {**LABELS, **labels},
+        "items": items,
+    }
+    text = json.dumps(key, indent=2, ensure_ascii=False) + "\n"
+    (target / "key.json").write_text(text, encoding="utf-8")
+    text = README.format(
+        title=title,
+        test_id=test_id,
+        items=utterances,
+        conditions=len(key["systems"]),
+        rate=SAMPLE_RATE,
+        loudness=LOUDNESS,
+    )
+    (target / "README.md").write_text(text, encoding="utf-8")
+    return key

@@ -1,0 +1,179 @@
+"""`flowmac mushra` and `flowmac mushra-results`: listening tests."""
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from speechbrain_flowmac.console import UsageError, whole_number
+
+
+@contextmanager
+def whole_folder(target):
+    """A folder that appears only when it is complete.
+
+    Arguments
+    ---------
+    target : str or Path
+        Must not exist; made with its parents.
+
+    Yields
+    ------
+    Path
+        A folder beside it, to be filled.
+    """
+    target = Path(target)
+    if os.path.lexists(target):
+        raise UsageError(f"{target} exists")
+    made = [path for path in target.parents if not path.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+    try:
+        yield work
+        work.chmod(0o755)  # made for the owner alone
+        work.rename(target)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        for path in made:
+            with suppress(OSError):
+                path.rmdir()
+        raise
+
+
+def mushra(args):
+    """`flowmac mushra`"""
+    from speechbrain_flowmac.evaluation.mushra import MushraError, make_test
+
+    try:
+        with whole_folder(args.output) as folder:
+            key = make_test(
+                args.report,
+                folder,
+                args.systems,
+                args.utterances,
+                args.seed,
+                args.title,
+            )
+    except MushraError as error:
+        raise UsageError(str(error)) from error
+    print(
+        f"{args.output}: {args.utterances} items of {len(key['systems'])} "
+        f"conditions; what to do is in {Path(args.output) / 'README.md'}"
+    )
+    return 0
+
+
+def mushra_results(args):
+    """`flowmac mushra-results`"""
+    if args.output and importlib.util.find_spec("matplotlib") is None:
+        raise UsageError("the plot needs matplotlib: pip install matplotlib")
+    paths = [Path(path) for path in args.ratings]
+    for path in [*paths, *([Path(args.key)] if args.key else [])]:
+        if not path.is_file():
+            raise UsageError(f"no such file: {path}")
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise UsageError("a file of ratings was given twice")
+
+    from speechbrain_flowmac.evaluation import mushra_csv
+    from speechbrain_flowmac.evaluation.mushra_results import (
+        analyse,
+        markdown,
+        write_analysis,
+    )
+
+    try:
+        key = mushra_csv.read_key(args.key) if args.key else None
+        ratings = mushra_csv.read_ratings(paths, key, args.listener)
+        analysis = analyse(ratings, key)
+    except mushra_csv.RatingsError as error:
+        raise UsageError(str(error)) from error
+    if args.output:
+        with whole_folder(args.output) as folder:
+            write_analysis(analysis, folder)
+    print(markdown(analysis), end="")
+    return 0
+
+
+def add_commands(subparsers):
+    """Adds both commands to the command line.
+
+    Arguments
+    ---------
+    subparsers : object
+        What `add_subparsers` of the parser returned.
+    """
+
+    def add(name, function, text):
+        command = subparsers.add_parser(
+            name, help=text, description=text, allow_abbrev=False
+        )
+        command.add_argument(
+            "--debug", action="store_true", help="show tracebacks"
+        )
+        command.set_defaults(run=function)
+        return command
+
+    command = add(
+        "mushra",
+        mushra,
+        "Make a MUSHRA listening test for webMUSHRA of an evaluation.",
+    )
+    command.add_argument(
+        "--report",
+        required=True,
+        metavar="FOLDER",
+        help="output of flowmac evaluate",
+    )
+    command.add_argument(
+        "--output", required=True, metavar="FOLDER", help="folder to make"
+    )
+    command.add_argument(
+        "--systems",
+        nargs="+",
+        metavar="NAME",
+        help="systems to rate, at most 9; default: all of the evaluation",
+    )
+    command.add_argument(
+        "--utterances",
+        type=whole_number(1, 99),
+        default=10,
+        metavar="N",
+        help="drawn at random (default: %(default)s)",
+    )
+    command.add_argument(
+        "--seed",
+        type=whole_number(0, 2**63 - 1),
+        default=0,
+        help="of all that is drawn; the same seed gives the same test",
+    )
+    command.add_argument(
+        "--title",
+        default="Listening test",
+        help="shown to listeners (default: %(default)s)",
+    )
+
+    command = add(
+        "mushra-results",
+        mushra_results,
+        "Analyse the ratings that webMUSHRA collected.",
+    )
+    command.add_argument(
+        "ratings", nargs="+", metavar="CSV", help="webMUSHRA's mushra.csv"
+    )
+    command.add_argument(
+        "--key", metavar="FILE", help="key.json of flowmac mushra"
+    )
+    command.add_argument(
+        "--listener",
+        metavar="COLUMN",
+        help="question that says who listened; default: the first of "
+        "listener, email, name, id, code, or else every session is another "
+        "listener",
+    )
+    command.add_argument(
+        "--output",
+        metavar="FOLDER",
+        help="folder to make, with tables and a box plot",
+    )
