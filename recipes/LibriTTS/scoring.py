@@ -8,32 +8,7 @@ from tqdm import tqdm
 
 from speechbrain_flowmac import FlowMACCodec
 from speechbrain_flowmac.data import read_crop
-from speechbrain_flowmac.metrics import (
-    METRICS,
-    Metric,
-    log_mel_distance,
-    to_level,
-)
-
-
-def metrics_for(features=None):
-    """The table of metrics, with one that takes the model's front end.
-
-    Arguments
-    ---------
-    features : LogMel or None
-        Front end; None where only the names matter.
-
-    Returns
-    -------
-    dict
-        A `Metric` for each name.
-    """
-
-    def mel(reference, decoded, sample_rate):
-        return log_mel_distance(reference, decoded, features)
-
-    return {**METRICS, "mel": Metric("log-mel L1", 3, False, mel)}
+from speechbrain_flowmac.metrics import METRICS, to_level
 
 
 def make_parser(description):
@@ -57,16 +32,15 @@ def make_parser(description):
     parser.add_argument("--steps", type=int, default=None, help="of the solver")
     parser.add_argument("--limit", type=int, default=None, help="utterances")
     parser.add_argument("--device", default="cpu")
-    known = metrics_for()
     ways = {True: "higher is better", False: "lower is better"}
     parser.add_argument(
         "--metrics",
         nargs="+",
-        choices=known,
+        choices=METRICS,
         default=["pesq", "estoi", "mel"],
         help="\n".join(
             f"{name}: {metric.heading}, {ways[metric.higher_is_better]}"
-            for name, metric in known.items()
+            for name, metric in METRICS.items()
         ),
     )
     return parser
@@ -90,8 +64,7 @@ class Evaluation:
         self.codec = FlowMACCodec.from_hparams(
             self.arguments.model, run_opts={"device": self.arguments.device}
         )
-        known = metrics_for(self.codec.codec.features)
-        self.metrics = [known[name] for name in self.arguments.metrics]
+        self.metrics = [METRICS[name] for name in self.arguments.metrics]
 
     def signals(self):
         """Yields each utterance, float64 [T] at -26 dB, behind a bar."""

@@ -1,57 +1,212 @@
-"""Metrics tell worse from better, and levels are what they say."""
+"""The table of metrics, their packages, and what they share."""
 
 import inspect
 import math
+import pickle
+import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from corpus import speech_like
+from evaluation_stand_ins import stand_ins
 
-from speechbrain_flowmac import metrics
-from speechbrain_flowmac.lobes.features import LogMel, MelSettings
 from speechbrain_flowmac.metrics import (
     METRICS,
-    distillmos,
-    estoi,
-    harvest_f0,
-    log_mel_distance,
-    pitch_errors,
+    available,
+    memory,
+    packages,
+    recognition,
+    speaker,
     to_level,
-    visqol,
 )
+from speechbrain_flowmac.metrics.memory import REMEMBERED_SIGNALS, remembered
+from speechbrain_flowmac.metrics.packages import is_installed
 
-# name: (module, packages of pip that the error must name)
+# Those of packages: (module, what the error must say)
+DNSMOS = ("speechmos.dnsmos", "'speechmos' 'librosa' 'onnxruntime'")
+SWIFT_F0 = ("swift_f0", "'swift-f0>=0.3,<0.4'")
 NEEDS = {
     "pesq": ("pesq", "'pesq'"),
+    "stoi": ("pystoi", "'pystoi'"),
     "estoi": ("pystoi", "'pystoi'"),
     "visqol": ("visqol", "'visqol-python[lattice]'"),
     "distillmos": ("distillmos", "'distillmos'"),
+    "dnsmos": DNSMOS,
+    "dnsmos_sig": DNSMOS,
+    "dnsmos_bak": DNSMOS,
+    "f0_cents": SWIFT_F0,
+    "f0_gross": SWIFT_F0,
+    "voicing": SWIFT_F0,
+    "speaker": ("resemblyzer", "'resemblyzer' 'setuptools<82'"),
+    "wer": ("pocketsphinx", "'pocketsphinx'"),
 }
+OWN = ["si_sdr", "mel", "stft", "mcd"]
+LOWER_IS_BETTER = {
+    *("mel", "stft", "mcd", "f0_cents", "f0_gross", "voicing", "wer"),
+}
+REFERENCE_FREE = ["distillmos", "dnsmos", "dnsmos_sig", "dnsmos_bak"]
+INSTALLED = [
+    pytest.param(
+        name,
+        marks=pytest.mark.skipif(
+            available(name) is not None, reason=available(name) or ""
+        ),
+    )
+    for name in METRICS
+]
 
 
 @pytest.fixture(scope="module")
 def speech():
-    return np.asarray(speech_like(3.0, 0), dtype=np.float64)
+    return np.asarray(speech_like(1.0, 0), dtype=np.float64)
 
 
-def _noisy(signal, level):
-    noise = np.random.default_rng(0).normal(size=len(signal))
-    return signal + level * signal.std() * noise
+# The table
 
 
-def test_more_noise_is_worse(speech):
-    features = LogMel(MelSettings())
-    clear = [estoi(speech, _noisy(speech, n), 24000) for n in (0, 0.3, 3)]
-    assert clear[0] == pytest.approx(1, abs=1e-3)
-    assert clear[0] > clear[1] > clear[2]
-    far = [
-        log_mel_distance(speech, _noisy(speech, n), features)
-        for n in (0, 0.3, 3)
-    ]
-    assert far[0] == 0 and far[0] < far[1] < far[2]
+def test_table_is_consistent():
+    assert METRICS.keys() == {*NEEDS, *OWN}
+    headings = [metric.heading for metric in METRICS.values()]
+    assert len(set(headings)) == len(headings)
+    for name, metric in METRICS.items():
+        names = list(inspect.signature(metric.function).parameters)
+        assert names == ["reference", "decoded", "sample_rate"]
+        assert metric.decimals in (1, 2, 3)
+        assert metric.higher_is_better is (name not in LOWER_IS_BETTER)
+        free = name in REFERENCE_FREE
+        assert metric.kind == ("reference_free" if free else "intrusive")
+        quoted = " ".join(f"'{package}'" for package in metric.packages)
+        assert quoted == NEEDS.get(name, (None, ""))[1]
+
+
+def test_metrics_reach_other_processes():
+    functions = [metric.function for metric in METRICS.values()]
+    assert pickle.loads(pickle.dumps(functions)) == functions
+
+
+def test_nothing_is_imported_before_it_is_needed():
+    modules = {module.split(".")[0] for module, _ in NEEDS.values()}
+    code = f"""
+import sys
+from speechbrain_flowmac.metrics import METRICS, available
+for name in METRICS:
+    available(name)
+print(sorted(set({modules}) & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert done.stdout == "[]\n", done.stderr
+
+
+# Optional packages
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """Function that puts a module, or None for none, in place of another."""
+    yield from stand_ins(monkeypatch)
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_missing_packages_are_named(name, install, speech):
+    module, wanted = NEEDS[name]
+    install(module, None)
+    with pytest.raises(ImportError) as caught:
+        METRICS[name].function(speech, speech, 24000)
+    assert str(caught.value) == (
+        f"this metric needs {module}: pip install {wanted}"
+    )
+
+
+@pytest.fixture
+def distributions(monkeypatch):
+    """Dict that stands for what is installed: name: (version, requires)."""
+    known = {}
+
+    def distribution(name):
+        if name not in known:
+            raise PackageNotFoundError(name)
+        version, requires = known[name]
+        return SimpleNamespace(version=version, requires=requires)
+
+    monkeypatch.setattr(packages, "distribution", distribution)
+    return known
+
+
+def test_versions_and_extras_count(distributions):
+    distributions["thing"] = "1.2", ["base>=1", 'fast>=2; extra == "quick"']
+    assert is_installed("thing") and is_installed("thing>=1,<2")
+    assert not is_installed("thing<1") and not is_installed("other")
+    assert is_installed("thing[unknown]")
+    assert not is_installed("thing[quick]")
+    distributions["fast"] = "1.9", None
+    assert not is_installed("thing[quick]")
+    distributions["fast"] = "2.0", None
+    assert is_installed("thing[quick]")
+
+
+def test_unavailable_metrics_say_what_to_install(distributions):
+    assert available("mel") is None
+    assert available("pesq") == "PESQ-WB needs pip install 'pesq'"
+    distributions["pesq"] = "0.0.4", None
+    assert available("pesq") is None
+    distributions["resemblyzer"] = "0.1.4", None
+    distributions["setuptools"] = "82.0", None
+    needed = "speaker needs pip install 'resemblyzer' 'setuptools<82'"
+    assert available("speaker") == needed
+
+
+@pytest.mark.parametrize(
+    "name, variable",
+    [
+        ("wer", recognition.RECOGNISER_VARIABLE),
+        ("speaker", speaker.SPEAKER_VARIABLE),
+    ],
+)
+def test_another_model_needs_no_package(
+    name, variable, distributions, monkeypatch
+):
+    assert METRICS[name].variable == variable
+    monkeypatch.delenv(variable, raising=False)
+    assert available(name) is not None
+    monkeypatch.setenv(variable, "owner/model")
+    assert available(name) is None
+
+
+# Bad input
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_signals_must_be_alike(name, speech):
+    function = METRICS[name].function
+    with pytest.raises(ValueError, match=r"found \[24000\] and \[23999\]"):
+        function(speech, speech[1:], 24000)
+    with pytest.raises(ValueError, match=r"found \[2, 5\] and \[2, 5\]"):
+        function(np.ones((2, 5)), np.ones((2, 5)), 24000)
+    assert math.isnan(function(speech[:0], speech[:0], 24000))
+
+
+@pytest.mark.parametrize("name", METRICS.keys() - set(REFERENCE_FREE))
+def test_nothing_is_compared_with_silence(name, speech):
+    silence = np.zeros_like(speech)
+    assert math.isnan(METRICS[name].function(silence, speech, 24000))
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_silence_and_scraps_are_no_errors(name, speech):
+    function = METRICS[name].function
+    silence = np.zeros_like(speech)
+    grain = speech[6000:6001]
+    for reference, decoded in (speech, silence), (grain, grain):
+        score = function(reference, decoded, 24000)
+        assert isinstance(score, float) and not math.isinf(score)
+
+
+# Levels
 
 
 def test_level_is_reached_unless_it_would_clip(speech):
@@ -63,132 +218,31 @@ def test_level_is_reached_unless_it_would_clip(speech):
     assert not to_level(np.zeros(10)).any()
 
 
-# The table and optional packages
+# Memory
 
 
-@pytest.fixture
-def install(monkeypatch):
-    """Function that puts a module, or None for none, in place of another."""
+def test_the_last_signals_are_remembered():
+    seen = []
 
-    def forget():
-        metrics._visqol_meter.cache_clear()
-        metrics._distillmos_model.cache_clear()
+    @remembered
+    def mean(signal, factor):
+        seen.append((signal[0], factor))
+        return factor * signal.mean()
 
-    forget()
-    yield lambda name, module: monkeypatch.setitem(sys.modules, name, module)
-    forget()
-
-
-def test_table_is_consistent():
-    assert METRICS.keys() == NEEDS.keys()
-    headings = [metric.heading for metric in METRICS.values()]
-    assert len(set(headings)) == len(headings)
-    for metric in METRICS.values():
-        names = list(inspect.signature(metric.function).parameters)
-        assert names == ["reference", "decoded", "sample_rate"]
-        assert metric.decimals in (2, 3) and metric.higher_is_better is True
-
-
-@pytest.mark.parametrize("name", METRICS)
-def test_missing_packages_are_named(name, install):
-    module, package = NEEDS[name]
-    install(module, None)
-    with pytest.raises(ImportError) as caught:
-        METRICS[name].function(np.zeros(24000), np.zeros(24000), 24000)
-    assert str(caught.value) == (
-        f"this metric needs {module}: pip install {package}"
-    )
-
-
-def test_visqol_hears_speech_mode_at_16_khz(install):
-    calls = []
-
-    class Api:
-        def create(self, **options):
-            calls.append(options)
-
-        def measure_from_arrays(self, reference, decoded, rate):
-            calls.append((len(reference), len(decoded), rate))
-            if not decoded.any():
-                raise ValueError("too different")
-            return SimpleNamespace(moslqo=np.float64(3.5))
-
-    install("visqol", SimpleNamespace(VisqolApi=Api))
-    assert visqol(np.ones(24000), np.ones(24000), 24000) == 3.5
-    assert math.isnan(visqol(np.ones(24000), np.zeros(24000), 24000))
-    assert calls == [
-        {"mode": "speech", "use_lattice_model": True},
-        (16000, 16000, 16000),
-        (16000, 16000, 16000),
+    signals = [np.full(3, float(i)) for i in range(REMEMBERED_SIGNALS + 1)]
+    assert [mean(x, 2) for x in signals[:-1]] == [
+        2.0 * i for i in range(REMEMBERED_SIGNALS)
     ]
-
-
-def test_distillmos_hears_the_decoded_at_16_khz(install, capsys):
-    class Model(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            print("weights loaded")
-
-        def forward(self, wav):
-            assert wav.dtype == torch.float32 and wav.shape == (1, 16000)
-            assert not self.training
-            return 1 + 4 * wav[:, 8000:8001]
-
-    install("distillmos", SimpleNamespace(ConvTransformerSQAModel=Model))
-    decoded = np.full(24000, 0.5)
-    found = distillmos(np.zeros(24000), decoded, 24000)
-    assert found == pytest.approx(3, abs=1e-3)
-    assert capsys.readouterr().out == ""
-
-
-# F0
-
-
-def test_pitch_errors_are_counted_where_they_belong():
-    f0 = np.array([100.0, 119.0, 121.0, 50.0, 70.0, 70.0, 110.0, 1.0])
-    voiced = np.array([1, 1, 1, 1, 1, 0, 0, 0], dtype=bool)
-    truth = np.array([100.0, 100, 100, 100, 0, 0, 100, 0])
-    found = pitch_errors(f0, voiced, truth)
-    # of four frames voiced in both, 121 and 50 Hz are more than 20 % off
-    assert found.gross == 2 / 4
-    assert found.cents == pytest.approx(1200 * math.log2(1.19) / 2)
-    # one voiced for nothing, one missed
-    assert found.voicing == 2 / 8
-
-
-def test_flat_and_sharp_by_a_semitone_are_a_hundred_cents():
-    truth = np.full(2, 200.0)
-    f0 = truth * 2 ** (np.array([-1, 1]) / 12)
-    found = pitch_errors(f0, np.ones(2, dtype=bool), truth)
-    assert found.gross == 0 and found.voicing == 0
-    assert found.cents == pytest.approx(100)
-
-
-def test_errors_of_no_frames_are_not_a_number():
-    nothing = np.zeros(3)
-    found = pitch_errors(nothing + 90, nothing > 0, nothing)
-    assert math.isnan(found.gross) and math.isnan(found.cents)
-    assert found.voicing == 0
-    octave = pitch_errors(nothing + 90, nothing == 0, nothing + 180)
-    assert octave.gross == 1 and math.isnan(octave.cents)
-
-
-def test_harvest_is_read_at_the_middle_of_hops(install):
-    def harvest(samples, rate, f0_floor, f0_ceil, frame_period):
-        assert (f0_floor, f0_ceil) == (71.0, 600.0)
-        assert samples.dtype == np.float64 and len(samples) == 4 * 240
-        count = int(1000 * len(samples) / rate / frame_period) + 1
-        times = np.arange(count) * frame_period / 1000
-        return times, times  # as if F0 were the time
-
-    package = SimpleNamespace(harvest=harvest, default_f0_floor=71.0)
-    install("pyworld", package)
-    found = harvest_f0(torch.zeros(900), 24000, 240, 4, 50.0, 600.0)
-    assert found.dtype == torch.float32
-    assert found.numpy() == pytest.approx([0.005, 0.015, 0.025, 0.035])
-
-
-def test_harvest_says_what_it_needs(install):
-    install("pyworld", None)
-    with pytest.raises(ImportError, match="'pyworld' 'setuptools<82'"):
-        harvest_f0(torch.zeros(900), 24000, 240, 4, 50.0, 600.0)
+    assert mean(signals[0], 2) == 0.0 and len(seen) == REMEMBERED_SIGNALS
+    # what was asked for the longest ago goes first
+    mean(signals[-1], 2)
+    mean(signals[0], 2)
+    assert len(seen) == REMEMBERED_SIGNALS + 1
+    mean(signals[1], 2)
+    assert seen[-1] == (1.0, 2) and len(seen) == REMEMBERED_SIGNALS + 2
+    # another argument, another result
+    assert mean(signals[1], 3) == 3.0
+    mean.forget()
+    mean(signals[1], 3)
+    assert seen[-2:] == [(1.0, 3), (1.0, 3)]
+    assert memory.remembered is remembered
