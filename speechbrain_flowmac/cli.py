@@ -1,5 +1,5 @@
 """The command line: `flowmac encode`, `decode`, `reconstruct`, `transcode`,
-`info`, `demo` and `export`.
+`info`, `demo`, `export`, `evaluate`, `mushra` and `mushra-results`.
 
 Exit codes: 0 if all went well, 1 if any file failed, 2 for a command that
 cannot be carried out as it was given (nothing is touched then), 128 + n when
@@ -12,14 +12,11 @@ quick.
 import argparse
 import glob
 import json
-import math
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
-import traceback
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -33,8 +30,21 @@ from speechbrain_flowmac.bitstream import (
     atomic_write,
     transcode,
 )
+from speechbrain_flowmac.console import (
+    PIPE,
+    Stopped,
+    Stops,
+    UsageError,
+    audio_endings,
+    bar,
+    complain,
+    finite_number,
+    one_line,
+    whole_number,
+)
+from speechbrain_flowmac.evaluation import mushra_command
+from speechbrain_flowmac.evaluation.command import add_command
 
-PIPE = "-"
 STREAM_ENDING = ".fmac"
 AUDIO_ENDING = ".wav"
 DEFAULT_MODEL = "flowmac-24khz-3kbps"
@@ -53,17 +63,6 @@ OUTPUT_ENDINGS = (
     ".w64",
 )
 
-# Endings that are not the name of a format
-MORE_ENDINGS = {".aif", ".aifc", ".oga", ".opus"}
-
-
-class UsageError(ValueError):
-    """A command that cannot be carried out as it was given."""
-
-
-class Stopped(BaseException):
-    """A signal asked to stop; its number is the argument."""
-
 
 class Job(NamedTuple):
     """One file to work on.
@@ -80,68 +79,7 @@ class Job(NamedTuple):
     target: str
 
 
-class Stops:
-    """Turns signals into exceptions while it is entered.
-
-    An exception that is raised while libsndfile calls back to read or write
-    is lost there, so what was received is kept, and `check` raises it again.
-
-    Example
-    -------
-    >>> with Stops() as stops:
-    ...     stops.check()
-    """
-
-    names = ("SIGINT", "SIGTERM", "SIGHUP")
-
-    def __init__(self):
-        self.received = None
-        self._before = {}
-
-    def __enter__(self):
-        for name in self.names:
-            number = getattr(signal, name, None)
-            # what is ignored (nohup, background jobs) stays ignored
-            if number is None or signal.getsignal(number) == signal.SIG_IGN:
-                continue
-            with suppress(ValueError):  # not in the main thread
-                self._before[number] = signal.signal(number, self._stop)
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _stop(self, number, _):
-        self.received = number
-        self.check()
-
-    def check(self):
-        """Raises `Stopped` if a signal has come."""
-        if self.received is not None:
-            raise Stopped(self.received)
-
-
 # Inputs and outputs
-
-
-def audio_endings():
-    """Endings of files that libsndfile reads.
-
-    Returns
-    -------
-    set of str
-
-    Example
-    -------
-    >>> {".wav", ".flac", ".aif"} <= audio_endings()
-    True
-    """
-    import soundfile
-
-    # files without a header do not say what they hold
-    formats = set(soundfile.available_formats()) - {"RAW", "SD2"}
-    return {f".{name.lower()}" for name in formats} | MORE_ENDINGS
 
 
 def matches(name, endings):
@@ -379,58 +317,6 @@ def new_folder(folder):
 
 
 # Messages
-
-
-def one_line(error):
-    """The message of an exception, in one line.
-
-    Arguments
-    ---------
-    error : BaseException
-        Any.
-
-    Returns
-    -------
-    str
-
-    Example
-    -------
-    >>> one_line(ValueError("two\\n  lines")), one_line(KeyError("k"))
-    ('two lines', "KeyError: 'k'")
-    """
-    if isinstance(error, OSError) and error.strerror:
-        name = f": {error.filename}" if error.filename else ""
-        return error.strerror + name
-    text = " ".join(str(error).split())
-    if isinstance(error, (ValueError, OSError, RuntimeError)) and text:
-        return text
-    return f"{type(error).__name__}: {text}"
-
-
-def complain(error, debug, source=None):
-    """Prints an error to stderr.
-
-    Arguments
-    ---------
-    error : BaseException
-        What went wrong.
-    debug : bool
-        Print the traceback, too.
-    source : str or None
-        The file it went wrong with.
-    """
-    if debug:
-        lines = traceback.format_exception(error)
-        tqdm.write("".join(lines), file=sys.stderr, end="")
-    text = one_line(error)
-    if source is not None and source not in text:
-        text = f"{'stdin' if source == PIPE else source}: {text}"
-    tqdm.write(f"flowmac: error: {text}", file=sys.stderr)
-
-
-def bar(total, **options):
-    """A progress bar on stderr; none if that is no terminal."""
-    return tqdm(total=total, disable=None, leave=False, **options)
 
 
 def samples_bar(total, name):
@@ -981,53 +867,6 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"flowmac: error: {message} (see {self.prog} --help)\n")
 
 
-def whole_number(low, high):
-    """A type for arguments that are integers of a range, both ends in.
-
-    Arguments
-    ---------
-    low : int
-        Lowest value.
-    high : int
-        Highest value.
-
-    Returns
-    -------
-    callable
-
-    Example
-    -------
-    >>> whole_number(0, 9)("7")
-    7
-    """
-
-    def parse(text):
-        try:
-            value = int(text)
-        except ValueError:
-            value = None
-        if value is None or not low <= value <= high:
-            raise argparse.ArgumentTypeError(
-                f"expected a whole number in {low}..{high}, found {text!r}"
-            )
-        return value
-
-    return parse
-
-
-def finite_number(text):
-    """A type for arguments that are numbers of 0 or more."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(
-            f"expected a number of 0 or more, found {text!r}"
-        )
-    return value
-
-
 def _add_files(parser, what, required=False):
     parser.add_argument(
         "inputs",
@@ -1220,6 +1059,9 @@ def build_parser():
     command.add_argument("target", metavar="TARGET", help="folder to make")
     command.add_argument("--card", metavar="README", help="model card")
     _add_overwrite(command)
+
+    add_command(commands)
+    mushra_command.add_commands(commands)
     return parser
 
 
@@ -1240,6 +1082,7 @@ def main(argv=None):
         args = build_parser().parse_args(argv)
     except SystemExit as stop:
         return stop.code or 0
+    args.argv = sys.argv[1:] if argv is None else argv
     try:
         with Stops() as args.stops:
             code = args.run(args)

@@ -1,0 +1,232 @@
+"""What an evaluation keeps, so that nothing is worked out twice.
+
+The name of an entry says what it was made of, by content, so an entry is
+never out of date, and may be deleted at any time. An entry appears when it is
+complete; one that was damaged since counts as missing.
+"""
+
+import hashlib
+import importlib.metadata
+import inspect
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from speechbrain_flowmac.bitstream import atomic_write
+from speechbrain_flowmac.evaluation.systems.base import digest
+
+# Raised when entries mean something else than before
+VERSION = 1
+
+
+class Cache:
+    """A folder of entries: a few arrays, or anything that JSON takes.
+
+    Arguments
+    ---------
+    folder : Path
+        Made with the first entry.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     cache = Cache(Path(folder) / "cache")
+    ...     cache.put_json("scores", "0a", {"pesq": 1.5})
+    ...     cache.get_json("scores", "0a"), cache.get_json("scores", "0b")
+    ({'pesq': 1.5}, None)
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    def path(self, kind, key, ending):
+        """Where an entry is or would be.
+
+        Arguments
+        ---------
+        kind : str
+            Of entry, such as "scores".
+        key : str
+            Digest of all that the entry follows from.
+        ending : str
+            ".json" or ".npz".
+
+        Returns
+        -------
+        Path
+        """
+        # few enough files in a folder for every file system
+        return self.folder / kind / key[:2] / f"{key}{ending}"
+
+    def get_json(self, kind, key):
+        """An entry, or None.
+
+        Arguments
+        ---------
+        kind, key : str
+            See `path`.
+        """
+        try:
+            return json.loads(self.path(kind, key, ".json").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def put_json(self, kind, key, value):
+        """Keeps an entry.
+
+        Arguments
+        ---------
+        kind, key : str
+            See `path`.
+        value : object
+            What JSON takes; NaN and infinity are refused.
+        """
+        path = self.path(kind, key, ".json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(value, allow_nan=False)
+        with atomic_write(path, "w") as file:
+            file.write(text)
+
+    def get_arrays(self, kind, key):
+        """An entry as a dict of arrays, or None.
+
+        Arguments
+        ---------
+        kind, key : str
+            See `path`.
+        """
+        try:
+            # checks the CRC of each
+            with np.load(self.path(kind, key, ".npz")) as arrays:
+                return dict(arrays)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def put_arrays(self, kind, key, **arrays):
+        """Keeps arrays.
+
+        Arguments
+        ---------
+        kind, key : str
+            See `path`.
+        **arrays : numpy.ndarray
+            Under their names.
+        """
+        path = self.path(kind, key, ".npz")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as file:
+            np.savez(file, **arrays)
+
+
+def signal_digest(signal):
+    """Digest of samples.
+
+    Arguments
+    ---------
+    signal : numpy.ndarray
+        Of any shape.
+
+    Returns
+    -------
+    str
+        SHA-256 in hex.
+
+    Example
+    -------
+    >>> silence = np.zeros(3)
+    >>> signal_digest(silence) == signal_digest(np.zeros(4))
+    False
+    """
+    found = hashlib.sha256(f"{signal.dtype} {signal.shape} ".encode())
+    found.update(np.ascontiguousarray(signal).data)
+    return found.hexdigest()
+
+
+def function_digest(function, packages=()):
+    """Changes whenever what a function returns may.
+
+    Arguments
+    ---------
+    function : callable
+        Of a module. All modules in the folder of its file count, because
+        what it calls may be there.
+    packages : tuple of str
+        pip packages whose versions count, such as "visqol-python[lattice]".
+
+    Returns
+    -------
+    str
+        SHA-256 in hex.
+
+    Example
+    -------
+    >>> function_digest(digest) == function_digest(digest, ("numpy",))
+    False
+    """
+    folder = Path(inspect.getfile(function)).parent
+    sources = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.glob("*.py"))
+    }
+    name = f"{function.__module__}.{function.__qualname__}"
+    return digest(name, sources, package_versions(packages))
+
+
+def source_digest(source):
+    """Changes whenever a model does that is named in some way.
+
+    Arguments
+    ---------
+    source : str
+        A folder, all of whose files count; or anything else, such as a Hub
+        id, which counts by name.
+
+    Returns
+    -------
+    str
+        SHA-256 in hex.
+
+    Example
+    -------
+    >>> source_digest("one/model") == source_digest("another/model")
+    False
+    """
+    files = {}
+    if source and Path(source).is_dir():
+        for path in sorted(Path(source).rglob("*")):
+            if path.is_file():
+                content = hashlib.sha256(path.read_bytes()).hexdigest()
+                files[path.relative_to(source).as_posix()] = content
+    return digest(source, files)
+
+
+def package_versions(packages):
+    """Installed versions.
+
+    Arguments
+    ---------
+    packages : iterable of str
+        As pip is asked for them, such as "visqol-python[lattice]".
+
+    Returns
+    -------
+    dict
+        Of the packages that are installed, by name.
+
+    Example
+    -------
+    >>> list(package_versions(["numpy>=1", "no-such-package[all]"]))
+    ['numpy']
+    """
+    versions = {}
+    for package in packages:
+        name = re.match(r"[\w.-]+", package).group()
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,297 @@
+"""All recordings through all systems, and what follows from the results."""
+
+import json
+import re
+from collections import defaultdict
+from pathlib import PurePosixPath
+
+from speechbrain_flowmac.bitstream import atomic_write
+from speechbrain_flowmac.console import UsageError, audio_endings, bar
+from speechbrain_flowmac.evaluation import plots, report, tables
+from speechbrain_flowmac.evaluation.descriptions import REFERENCE
+from speechbrain_flowmac.evaluation.scoring import (
+    CACHE_FOLDER,
+    blank_result,
+    evaluate_one,
+    prepare,
+)
+from speechbrain_flowmac.evaluation.statistics import (
+    summarise,
+    token_statistics,
+)
+from speechbrain_flowmac.evaluation.workers import TaskError, Workers
+
+RESULTS_FILE = "results.json"
+
+
+# Before anything is coded
+
+
+def find_recordings(data, output, limit=None):
+    """Names of the recordings in a folder.
+
+    Arguments
+    ---------
+    data : Path
+        The folder; it is searched.
+    output : Path
+        Audio in this folder is left out.
+    limit : int or None
+        How many, evenly from all; None for all.
+
+    Returns
+    -------
+    list of str
+        Relative to the folder, sorted.
+
+    Raises
+    ------
+    UsageError
+        If there are none.
+    """
+    if not data.is_dir():
+        raise UsageError(f"no such folder: {data}")
+    endings = audio_endings()
+    names = sorted(
+        path.relative_to(data).as_posix()
+        for path in data.rglob("*")
+        if path.suffix.lower() in endings
+        and path.is_file()
+        and output.resolve() not in path.resolve().parents
+    )
+    if not names:
+        raise UsageError(f"no audio files in {data}")
+    count = min(limit or len(names), len(names))
+    return [names[i * len(names) // count] for i in range(count)]
+
+
+def check_output(output):
+    """Refuses a folder that has something else in it.
+
+    Arguments
+    ---------
+    output : Path
+        Where results shall go.
+
+    Raises
+    ------
+    UsageError
+        If it is no folder, or has files but none of an evaluation.
+    """
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise UsageError(f"{output} is not a folder")
+    if any(output.iterdir()) and not (output / CACHE_FOLDER).is_dir():
+        raise UsageError(
+            f"{output} holds something else than an evaluation; give a new "
+            "folder, or that of an earlier one"
+        )
+
+
+# The work
+
+
+def evaluate(conditions, names, systems, jobs=1, threads=1, complain=None):
+    """Codes and scores, on several processes.
+
+    Arguments
+    ---------
+    conditions : Conditions
+        Of the evaluation.
+    names : list of str
+        Of the recordings.
+    systems : list of dict
+        From `descriptions.describe`.
+    jobs : int
+        Processes.
+    threads : int
+        CPU threads of each.
+    complain : callable or None
+        Told of everything that fails: `complain(error, what)`.
+
+    Returns
+    -------
+    dict
+        "metrics", "systems" with rates and tokens, "files", "results", and
+        "unreadable": files that were left out, and why.
+    """
+    complain = complain or (lambda error, what: None)
+    conditions.cache.folder.mkdir(parents=True, exist_ok=True)
+    folders = dict(zip(names, audio_folders(names), strict=True))
+    runnable = [x for x in systems if x["unavailable"] is None]
+    with Workers(jobs, threads) as workers:
+        files, unreadable = _prepare(workers, conditions, folders, complain)
+        found = _score(workers, conditions, folders, files, runnable, complain)
+    ours = defaultdict(list)
+    for file in files:
+        for system in runnable:
+            ours[system["name"]].append(found[file["name"], system["name"]])
+    return {
+        "metrics": [
+            {
+                "name": name,
+                "heading": metric.heading,
+                "decimals": metric.decimals,
+                "higher_is_better": metric.higher_is_better,
+                "kind": metric.kind,
+            }
+            for name, metric in conditions.metrics.items()
+        ],
+        "systems": [
+            system | _totals(ours[system["name"]]) for system in systems
+        ],
+        "files": files,
+        "results": [
+            found[file["name"], system["name"]][0]
+            for file in files
+            for system in runnable
+        ],
+        "unreadable": unreadable,
+    }
+
+
+def _prepare(workers, conditions, folders, complain):
+    """Writes the references; returns files, and those that have none."""
+    tasks = [
+        (conditions, name, f"{folder}/{REFERENCE}.flac")
+        for name, folder in folders.items()
+    ]
+    files, unreadable = {}, {}
+    with bar(len(tasks), unit="file", desc="references") as progress:
+        for number, result in workers.map(prepare, tasks):
+            name = tasks[number][1]
+            if isinstance(result, TaskError):
+                complain(result, name)
+                unreadable[name] = {"name": name, "error": str(result)}
+            else:
+                files[name] = result
+            progress.update()
+    return tuple(
+        [found[name] for name in folders if name in found]
+        for found in (files, unreadable)
+    )
+
+
+def _score(workers, conditions, folders, files, systems, complain):
+    """Results and tokens by names of file and system."""
+    slugs = file_names([system["name"] for system in systems])
+    # system by system, so that no worker has several in memory
+    tasks = [
+        (
+            conditions,
+            system,
+            file["name"],
+            f"{folders[file['name']]}/{slug}.flac",
+        )
+        for system, slug in zip(systems, slugs, strict=True)
+        for file in files
+    ]
+    found = {}
+    with bar(len(tasks), unit="pair", desc="coding and scoring") as progress:
+        for number, result in workers.map(evaluate_one, tasks):
+            _, system, name, _ = tasks[number]
+            what = f"{name} with {system['name']}"
+            if isinstance(result, TaskError):
+                complain(result, what)
+                result = blank_result(name, system["name"], str(result)), None
+            for metric, error in result[0]["metric_errors"].items():
+                complain(TaskError(error), f"{metric} of {what}")
+            found[name, system["name"]] = result
+            progress.update()
+            progress.set_postfix_str(f"{len(tasks) - len(found)} left")
+    return found
+
+
+def _totals(found):
+    """Rate and tokens of a system from its results over all files."""
+    rates = [x["kbps"] for x, _ in found if x["kbps"] is not None]
+    tokens = [tokens for _, tokens in found if tokens is not None]
+    return {
+        "kbps": sum(rates) / len(rates) if rates else None,
+        "tokens": token_statistics(tokens) if tokens else None,
+    }
+
+
+def write(results, output, listen=None):
+    """Writes everything that people read.
+
+    Arguments
+    ---------
+    results : dict
+        Complete but for "summary" and "plots", which it gets.
+    output : Path
+        A folder.
+    listen : int or None
+        See `report.write_report`.
+
+    Returns
+    -------
+    Path
+        Of the report.
+    """
+    results["summary"] = summarise(results)
+    results["plots"] = plots.write_plots(results, output)
+    with atomic_write(output / RESULTS_FILE, "w") as file:
+        json.dump(results, file, indent=1, allow_nan=False)
+    tables.write_tables(results, output)
+    return report.write_report(results, output, listen)
+
+
+# Names of audio files
+
+
+def audio_folders(names):
+    """Folders for the audio of recordings, relative to the output.
+
+    Arguments
+    ---------
+    names : list of str
+        Of the recordings.
+
+    Returns
+    -------
+    list of str
+
+    Example
+    -------
+    >>> audio_folders(["a/b.flac", "a/b.wav", "c.wav"])
+    ['audio/a/b', 'audio/a/b-2', 'audio/c']
+    """
+    return _different(
+        str("audio" / PurePosixPath(name).with_suffix("")) for name in names
+    )
+
+
+def file_names(systems):
+    """Names for files of systems, without an ending.
+
+    Arguments
+    ---------
+    systems : list of str
+        Their names.
+
+    Returns
+    -------
+    list of str
+
+    Example
+    -------
+    >>> file_names(["opus:6", "folder:/some/where", "opus-6"])
+    ['opus-6', 'folder-some-where', 'opus-6-2']
+    """
+    return _different(
+        re.sub(r"[^\w.=+-]+", "-", name).strip("-.") for name in systems
+    )
+
+
+def _different(names):
+    """Puts a number to every name that is taken."""
+    taken = []
+    for name in names:
+        number, free = 1, name
+        while free in taken:
+            number += 1
+            free = f"{name}-{number}"
+        taken.append(free)
+    return taken

@@ -1,0 +1,370 @@
+"""One recording through one system: coded, decoded, aligned, scored.
+
+A reference is a file mixed down, at the rate and level of the evaluation,
+rounded to 16 bits: what is coded, compared with, and heard in the report are
+the same samples. So are what comes back from a system, brought to that rate,
+to the reference's time and level and to 16 bits, what is scored, and what is
+heard.
+"""
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+
+from speechbrain_flowmac.audio import open_audio
+from speechbrain_flowmac.bitstream import atomic_write
+from speechbrain_flowmac.console import one_line
+from speechbrain_flowmac.evaluation.alignment import align
+from speechbrain_flowmac.evaluation.cache import (
+    VERSION,
+    Cache,
+    function_digest,
+    signal_digest,
+    source_digest,
+)
+from speechbrain_flowmac.evaluation.descriptions import REFERENCE
+from speechbrain_flowmac.evaluation.systems import Recording, make_system
+from speechbrain_flowmac.evaluation.systems.base import digest
+from speechbrain_flowmac.evaluation.systems.programs import to_pcm16
+from speechbrain_flowmac.lobes.features import num_frames
+from speechbrain_flowmac.metrics import REFERENCE_LEVEL_DB, to_level
+
+SAMPLE_RATE = 24000
+CACHE_FOLDER = "cache"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Under which every recording meets every system.
+
+    Arguments
+    ---------
+    data : Path
+        Folder of the recordings.
+    output : Path
+        Folder for all that is written.
+    metrics : dict
+        name: `Metric`.
+    sample_rate : int
+        Of references and scores, in Hz.
+    level_db : float or None
+        RMS of references relative to full scale; None for that of the files.
+    make_system : Callable
+        From a name to a `System`; a function of a module.
+    """
+
+    data: Path
+    output: Path
+    metrics: dict
+    sample_rate: int = SAMPLE_RATE
+    level_db: float | None = REFERENCE_LEVEL_DB
+    make_system: Callable = make_system
+    metric_digests: dict = field(init=False)
+
+    def __post_init__(self):
+        digests = {
+            name: digest(
+                function_digest(metric.function, metric.packages),
+                source_digest(os.environ.get(metric.variable or "", "")),
+            )
+            for name, metric in self.metrics.items()
+        }
+        object.__setattr__(self, "metric_digests", digests)
+
+    @property
+    def cache(self):
+        """What earlier runs left."""
+        return Cache(self.output / CACHE_FOLDER)
+
+    def reference(self, name):
+        """What systems are compared with.
+
+        Arguments
+        ---------
+        name : str
+            Of the recording.
+
+        Returns
+        -------
+        numpy.ndarray
+            float64 [T], of 16 bits.
+
+        Raises
+        ------
+        AudioFileError
+            If the file cannot be read, or has no samples or no numbers.
+        """
+        return _reference(self.data / name, self.sample_rate, self.level_db)
+
+    def recording(self, name, sample_rate):
+        """What a system is given.
+
+        Arguments
+        ---------
+        name : str
+            Of the recording.
+        sample_rate : int
+            Of the system, in Hz.
+
+        Returns
+        -------
+        Recording
+        """
+        signal = resample(self.reference(name), self.sample_rate, sample_rate)
+        return Recording(name, np.clip(signal, -1.0, 1.0), sample_rate)
+
+    def write_audio(self, path, signal):
+        """Writes 16-bit FLAC.
+
+        Arguments
+        ---------
+        path : str
+            Relative to `output`.
+        signal : numpy.ndarray
+            float64 [T], of 16 bits.
+        """
+        packed = BytesIO()
+        soundfile.write(
+            packed, to_pcm16(signal), self.sample_rate, format="FLAC"
+        )
+        path = self.output / path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as file:
+            file.write(packed.getvalue())
+
+
+# A worker scores what it has coded: it needs a reference, and the system that
+# it has loaded, several times on end
+@lru_cache(maxsize=1)
+def _reference(path, sample_rate, level_db):
+    with open_audio(path, sample_rate) as audio:
+        signal = torch.cat(list(audio.blocks()), 1)[0].double().numpy()
+    if level_db is not None:
+        signal = to_level(signal, level_db)
+    return round_to_16_bits(signal)
+
+
+@lru_cache(maxsize=1)
+def _system(make, name):
+    return make(name)
+
+
+def round_to_16_bits(signal):
+    """The samples that a 16-bit file keeps.
+
+    Arguments
+    ---------
+    signal : numpy.ndarray
+        float, full scale -1..1; what is louder is clipped.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64.
+
+    Example
+    -------
+    >>> round_to_16_bits(np.array([-2.0, 0.1, 0.5])).tolist()
+    [-1.0, 0.100006103515625, 0.5]
+    """
+    return to_pcm16(signal) / 32768
+
+
+def resample(signal, sample_rate, wanted):
+    """Changes the sample rate.
+
+    Arguments
+    ---------
+    signal : numpy.ndarray
+        Shape [T].
+    sample_rate : int
+        In Hz.
+    wanted : int
+        In Hz.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape [ceil(T * wanted / sample_rate)].
+
+    Example
+    -------
+    >>> len(resample(np.zeros(4), 24000, 8000))
+    2
+    """
+    if wanted == sample_rate:
+        return signal
+    length = num_frames(len(signal) * wanted, sample_rate)
+    resampled = soxr.resample(signal, sample_rate, wanted)[:length]
+    # a resampler may end a sample early
+    return np.pad(resampled, (0, length - len(resampled)))
+
+
+def prepare(conditions, name, audio):
+    """Reads a recording and writes its reference.
+
+    Arguments
+    ---------
+    conditions : Conditions
+        Of the evaluation.
+    name : str
+        Of the recording.
+    audio : str
+        Where its reference goes, relative to the output.
+
+    Returns
+    -------
+    dict
+        What `results["files"]` says of it.
+    """
+    reference = conditions.reference(name)
+    conditions.write_audio(audio, reference)
+    seconds = len(reference) / conditions.sample_rate
+    return {"name": name, "seconds": seconds, "audio": audio}
+
+
+def evaluate_one(conditions, system, name, audio):
+    """One recording through one system.
+
+    Arguments
+    ---------
+    conditions : Conditions
+        Of the evaluation.
+    system : dict
+        Description of one that can run, with its fingerprint.
+    name : str
+        Of the recording.
+    audio : str
+        Where the decoded audio goes, relative to the output.
+
+    Returns
+    -------
+    tuple
+        What `results["results"]` says of it; and its tokens with the size of
+        their codebooks, or None.
+    """
+    reference = conditions.reference(name)
+    seconds = len(reference) / conditions.sample_rate
+    found = blank_result(name, system["name"])
+    tokens = None
+    if system["name"] == REFERENCE:
+        signal, found["delay_ms"], found["gain_db"] = reference, 0.0, 0.0
+    else:
+        decoded = _decoded(conditions, system, name, reference)
+        signal, found["delay_ms"], found["gain_db"] = align(
+            reference,
+            resample(
+                decoded["signal"].astype(np.float64),
+                system["sample_rate"],
+                conditions.sample_rate,
+            ),
+            conditions.sample_rate,
+        )
+        signal = round_to_16_bits(signal)
+        if "payload_bits" in decoded:
+            bits = int(decoded["payload_bits"])
+            found["payload_bits"] = bits
+            found["kbps"] = bits / seconds / 1000
+        if "tokens" in decoded:
+            tokens = decoded["tokens"], int(decoded["codebook_size"])
+    conditions.write_audio(audio, signal)
+    found["audio"] = audio
+    found["scores"], found["metric_errors"] = _scores(
+        conditions, reference, signal
+    )
+    return found, tokens
+
+
+def blank_result(name, system, error=None):
+    """A result of which nothing is known but what went wrong.
+
+    Arguments
+    ---------
+    name : str
+        Of the recording.
+    system : str
+        Name of the system.
+    error : str or None
+        In one line.
+
+    Returns
+    -------
+    dict
+    """
+    return {
+        "file": name,
+        "system": system,
+        "payload_bits": None,
+        "kbps": None,
+        "delay_ms": None,
+        "gain_db": None,
+        "scores": {},
+        "metric_errors": {},
+        "audio": None,
+        "error": error,
+    }
+
+
+def _decoded(conditions, about, name, reference):
+    """What a system makes of a recording, as arrays to keep."""
+    cache = conditions.cache
+    # the name counts: a folder's files are found by it
+    key = digest(
+        VERSION,
+        signal_digest(reference),
+        conditions.sample_rate,
+        name,
+        about["name"],
+        about["fingerprint"],
+    )
+    kept = cache.get_arrays("decoded", key)
+    if kept is not None:
+        return kept
+    system = _system(conditions.make_system, about["name"])
+    recording = conditions.recording(name, system.sample_rate)
+    coded = system.encode(recording)
+    signal = np.asarray(system.decode(coded, recording), np.float32)
+    if signal.ndim != 1:
+        raise ValueError(f"it decoded to shape {signal.shape}, not [T]")
+    if not np.isfinite(signal).all():
+        raise ValueError("it decoded to samples that are no numbers")
+    kept = {"signal": signal}
+    if coded.payload_bits is not None:
+        kept["payload_bits"] = np.array(coded.payload_bits)
+    tokens = system.tokens(coded)
+    if tokens is not None:
+        kept["tokens"], kept["codebook_size"] = map(np.asarray, tokens)
+    cache.put_arrays("decoded", key, **kept)
+    return kept
+
+
+def _scores(conditions, reference, signal):
+    """Scores by metric, None for NaN; and errors of metrics that failed."""
+    cache = conditions.cache
+    rate = conditions.sample_rate
+    key = digest(VERSION, signal_digest(reference), signal_digest(signal), rate)
+    kept = cache.get_json("scores", key) or {}
+    known = len(kept)
+    scores, errors = {}, {}
+    for name, metric in conditions.metrics.items():
+        entry = f"{name} {conditions.metric_digests[name]}"
+        if entry not in kept:
+            try:
+                score = float(metric.function(reference, signal, rate))
+            except Exception as error:
+                scores[name], errors[name] = None, one_line(error)
+                continue
+            kept[entry] = score if math.isfinite(score) else None
+        scores[name] = kept[entry]
+    if len(kept) > known:
+        cache.put_json("scores", key, kept)
+    return scores, errors

@@ -1,0 +1,241 @@
+"""How fast a system codes, and in how much memory.
+
+A figure is worth something only where a system has a fresh process to itself,
+a known number of threads, and nothing else runs. It stands for the machine
+that it was taken on.
+"""
+
+import platform
+import resource
+import statistics
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from speechbrain_flowmac.console import bar
+from speechbrain_flowmac.evaluation.cache import (
+    VERSION,
+    package_versions,
+    signal_digest,
+)
+from speechbrain_flowmac.evaluation.systems.base import digest
+from speechbrain_flowmac.evaluation.workers import TaskError, Workers
+
+REPEATS = 3
+SECONDS = 30.0  # of audio
+KIBIBYTE = 1024
+
+
+def measure_systems(conditions, systems, names, threads, anew, complain):
+    """Speeds of the codecs, each in a process of its own, one by one.
+
+    Arguments
+    ---------
+    conditions : Conditions
+        Of the evaluation.
+    systems : list of dict
+        As `results["systems"]`; each codec that can run gets its speed.
+    names : list of str
+        Of recordings that can be read.
+    threads : int
+        CPU threads.
+    anew : bool
+        Also measure what is known of this machine.
+    complain : callable
+        Told of what fails: `complain(error, what)`.
+    """
+    codecs = [
+        system
+        for system in systems
+        if system["kind"] == "codec" and system["unavailable"] is None
+    ]
+    with bar(len(codecs), unit="system", desc="speed") as progress:
+        for system in codecs:
+            found = _known_or_measured(conditions, system, names, threads, anew)
+            if isinstance(found, TaskError):
+                complain(found, f"speed of {system['name']}")
+            else:
+                system["speed"] = found
+            progress.update()
+
+
+def _known_or_measured(conditions, system, names, threads, anew):
+    rate = system["sample_rate"]
+    recordings = list(
+        enough(conditions.recording(name, rate) for name in names)
+    )
+    key = digest(
+        VERSION,
+        system["name"],
+        system["fingerprint"],
+        threads,
+        cpu(),
+        platform.platform(),
+        [signal_digest(recording.signal) for recording in recordings],
+    )
+    known = conditions.cache.get_json("speed", key)
+    if known is not None and not anew:
+        return known
+    task = (conditions.make_system, system["name"], recordings)
+    with Workers(1, threads) as workers:
+        ((_, found),) = workers.map(measure, [task])
+    if not isinstance(found, TaskError):
+        found["threads"] = threads
+        conditions.cache.put_json("speed", key, found)
+    return found
+
+
+def measure(make_system, name, recordings, repeats=REPEATS):
+    """Times a system; to be called in a fresh process.
+
+    Loading includes importing what the system needs. The first recording is
+    coded once before, to warm up; then all are, several times, and the
+    median counts.
+
+    Arguments
+    ---------
+    make_system : callable
+        From a name to a `System`.
+    name : str
+        Of the system.
+    recordings : list of Recording
+        At the system's sample rate.
+    repeats : int
+        How often all are coded.
+
+    Returns
+    -------
+    dict
+        `encode_rtf` and `decode_rtf`, in seconds of computing per second of
+        audio; `load_seconds`; `peak_memory_mb` (see `peak_memory`);
+        `seconds_coded`, the duration of the recordings.
+    """
+    start = time.perf_counter()
+    system = make_system(name)
+    load_seconds = time.perf_counter() - start
+    system.decode(system.encode(recordings[0]), recordings[0])
+    encoding, decoding = [], []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        coded = [system.encode(x) for x in recordings]
+        middle = time.perf_counter()
+        for code, recording in zip(coded, recordings, strict=True):
+            system.decode(code, recording)
+        encoding.append(middle - start)
+        decoding.append(time.perf_counter() - middle)
+    seconds = sum(x.seconds for x in recordings)
+    return {
+        "encode_rtf": statistics.median(encoding) / seconds,
+        "decode_rtf": statistics.median(decoding) / seconds,
+        "load_seconds": load_seconds,
+        "peak_memory_mb": peak_memory() / 1e6,
+        "seconds_coded": seconds,
+    }
+
+
+def enough(recordings, seconds=SECONDS):
+    """The first recordings, as many as are needed.
+
+    Arguments
+    ---------
+    recordings : iterable of Recording
+        Of any duration; what is longer than `seconds` is cut there.
+    seconds : float
+        Wanted in all, at least.
+
+    Yields
+    ------
+    Recording
+
+    Example
+    -------
+    >>> import numpy as np
+    >>> from speechbrain_flowmac.evaluation.systems import Recording
+    >>> recording = Recording("a.wav", np.zeros(8000), 8000)
+    >>> len(list(enough([recording] * 9, seconds=2.5)))
+    3
+    """
+    found = 0.0
+    for recording in recordings:
+        samples = round(seconds * recording.sample_rate)
+        recording = recording._replace(signal=recording.signal[:samples])
+        yield recording
+        found += recording.seconds
+        if found >= seconds:
+            return
+
+
+def peak_memory():
+    """Most memory that this process, or one that it started and that has
+    ended, has used.
+
+    It includes the interpreter.
+
+    Returns
+    -------
+    int
+        Bytes.
+
+    Example
+    -------
+    >>> peak_memory() > 1e6
+    True
+    """
+    unit = 1 if sys.platform == "darwin" else KIBIBYTE
+    own, children = (
+        unit * resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    with suppress(OSError, ValueError):
+        # in Linux, ru_maxrss starts with that of whoever started the process
+        status = Path("/proc/self/status").read_text()
+        (line,) = (x for x in status.splitlines() if x.startswith("VmHWM"))
+        own = KIBIBYTE * int(line.split()[1])
+    return max(own, children)
+
+
+def cpu():
+    """Name of the processor.
+
+    Example
+    -------
+    >>> cpu() != ""
+    True
+    """
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        line = next(x for x in lines if x.startswith("model name"))
+        return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def machine(threads, packages):
+    """What figures were taken on, and with.
+
+    Arguments
+    ---------
+    threads : int
+        CPU threads of each process.
+    packages : iterable of str
+        Of pip, whose versions matter.
+
+    Returns
+    -------
+    dict
+        cpu, threads, platform and versions.
+
+    Example
+    -------
+    >>> machine(2, ["numpy"])["threads"]
+    2
+    """
+    return {
+        "cpu": cpu(),
+        "threads": threads,
+        "platform": platform.platform(),
+        "versions": {
+            "python": platform.python_version(),
+            **package_versions(packages),
+        },
+    }
