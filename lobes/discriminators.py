@@ -27,8 +27,10 @@ from speechbrain_flowmac.lobes.cqt_discriminator import (
 
 __all__ = [
     "BandSplitDiscriminator",
+    "LogSpectrogramDiscriminator",
     "MultiBandDiscriminator",
     "MultiDiscriminator",
+    "MultiLogSpectrogramDiscriminator",
     "MultiPeriodDiscriminator",
     "MultiResolutionDiscriminator",
     "MultiScaleSubbandCQTDiscriminator",
@@ -180,6 +182,70 @@ class SpectrogramDiscriminator(ConvDiscriminator):
         spectrum = _stft(wav, self.n_fft, self.hop_length, self.window)
         # abs() of a complex zero has gradient zero: silence is safe.
         return spectrum.abs().unsqueeze(1)
+
+
+class LogSpectrogramDiscriminator(ConvDiscriminator):
+    """Looks at a log-magnitude spectrogram with few, overlapping frames.
+
+    Magnitudes themselves are tiny but for a few peaks, so a small network
+    takes thousands of steps to look past its bias; their logarithms are of
+    one size, and it tells plain vocoders from speech within a few hundred.
+    With this and hops of a quarter of the window it is a discriminator for
+    CPUs. The design is ours.
+
+    Kernels span 5 bins and 3 frames; the layers halve the number of bins, the
+    last two the number of frames too.
+
+    Arguments
+    ---------
+    n_fft : int
+        FFT size and length of the Hann window in samples, a multiple of 4;
+        the hop is a quarter of it.
+    channels : int
+        Width of every layer.
+
+    Example
+    -------
+    >>> judge = LogSpectrogramDiscriminator(64, channels=4)
+    >>> judge.image(torch.randn(2, 320)).shape
+    torch.Size([2, 1, 33, 20])
+    >>> scores, features = judge(torch.randn(2, 320))
+    >>> scores[0].shape, len(features[0])
+    (torch.Size([2, 15]), 5)
+    """
+
+    floor = 1e-3  # below it, silence; -60 dB of speech at a usual level
+
+    def __init__(self, n_fft, channels=16):
+        if n_fft < 4 or n_fft % 4:
+            raise ValueError(f"n_fft must be a multiple of 4, found {n_fft}")
+        strides = [(2, 1), (2, 1), (2, 2), (2, 2)]
+        inputs = [1] + [channels] * 3
+        convolutions = [
+            nn.Conv2d(narrow, channels, (5, 3), stride, padding=(2, 1))
+            for narrow, stride in zip(inputs, strides, strict=True)
+        ]
+        output = nn.Conv2d(channels, 1, (3, 3), padding=1)
+        super().__init__(convolutions, output)
+        self.n_fft = n_fft
+        window = torch.hann_window(n_fft)
+        self.register_buffer("window", window, persistent=False)
+
+    def image(self, wav):
+        """Logarithms of magnitudes, brought to about -2 to 2.
+
+        Arguments
+        ---------
+        wav : torch.Tensor
+            Waveforms, [B, T] with T above 3/8 of the window.
+
+        Returns
+        -------
+        torch.Tensor
+            float32, [B, 1, n_fft // 2 + 1, N].
+        """
+        spectrum = _stft(wav, self.n_fft, self.n_fft // 4, self.window)
+        return (spectrum.abs() + self.floor).log().unsqueeze(1) / 2 + 1
 
 
 class BandSplitDiscriminator(ConvDiscriminator):
@@ -367,6 +433,30 @@ class MultiResolutionDiscriminator(MultiDiscriminator):
         super().__init__(
             SpectrogramDiscriminator(n_fft, hop, win, channels)
             for n_fft, hop, win in resolutions
+        )
+
+
+class MultiLogSpectrogramDiscriminator(MultiDiscriminator):
+    """A :class:`LogSpectrogramDiscriminator` for each of several windows.
+
+    Arguments
+    ---------
+    n_ffts : sequence of int
+        Window lengths in samples.
+    channels : int
+        Width of every layer.
+
+    Example
+    -------
+    >>> judge = MultiLogSpectrogramDiscriminator(channels=4)
+    >>> scores, _ = judge(torch.randn(2, 2400))
+    >>> len(scores)
+    3
+    """
+
+    def __init__(self, n_ffts=(2048, 1024, 512), channels=16):
+        super().__init__(
+            LogSpectrogramDiscriminator(n_fft, channels) for n_fft in n_ffts
         )
 
 

@@ -11,8 +11,10 @@ from torch.nn.utils import remove_weight_norm
 
 from speechbrain_flowmac.lobes.discriminators import (
     BandSplitDiscriminator,
+    LogSpectrogramDiscriminator,
     MultiBandDiscriminator,
     MultiDiscriminator,
+    MultiLogSpectrogramDiscriminator,
     MultiPeriodDiscriminator,
     MultiResolutionDiscriminator,
     MultiScaleSubbandCQTDiscriminator,
@@ -27,6 +29,8 @@ LOWEST_NOTE = 32.70  # Hz, the first bin of the constant-Q transform
 MAKERS = {
     "period": lambda: PeriodDiscriminator(3, channels=(4, 6, 8)),
     "spectrogram": lambda: SpectrogramDiscriminator(64, 16, 48, channels=4),
+    "log": lambda: LogSpectrogramDiscriminator(64, channels=4),
+    "logs": lambda: MultiLogSpectrogramDiscriminator((64, 128), channels=4),
     "periods": lambda: MultiPeriodDiscriminator((2, 5), channels=(4, 6)),
     "resolutions": lambda: MultiResolutionDiscriminator(
         ((64, 16, 48), (128, 30, 100)), channels=4
@@ -48,6 +52,8 @@ MAKERS = {
 N_SCORES = {
     "period": 1,
     "spectrogram": 1,
+    "log": 1,
+    "logs": 2,
     "periods": 2,
     "resolutions": 2,
     "bands": 1,
@@ -239,6 +245,19 @@ def test_spectrogram_has_a_frame_per_hop_and_the_right_peak():
     torch.testing.assert_close(discriminator.image(3 * wav), 3 * image)
 
 
+def test_a_log_spectrogram_is_that_of_the_magnitudes_above_a_floor():
+    wav = noise(0, 2, 400)
+    magnitude = SpectrogramDiscriminator(64, 16, 64, channels=2).image(wav)
+    logs = LogSpectrogramDiscriminator(64, channels=2)
+    expected = (magnitude + 1e-3).log() / 2 + 1
+    torch.testing.assert_close(logs.image(wav), expected)
+    # ten times louder is one step up, everywhere above the floor
+    step = logs.image(100 * wav) - logs.image(10 * wav)
+    torch.testing.assert_close(
+        step.median().item(), math.log(10) / 2, atol=1e-3, rtol=0
+    )
+
+
 def tone(frequency, n_samples):
     """Of amplitude 1, at its highest in the first sample."""
     time = torch.arange(n_samples, dtype=torch.float64)
@@ -395,7 +414,7 @@ def test_band_stacks_are_those_of_bigvgan(bigvgan_settings):
         torch.testing.assert_close(our(wav)[0][0], expected.flatten(1))
 
 
-@pytest.mark.parametrize("kind", ["spectrogram", "bands", "octaves"])
+@pytest.mark.parametrize("kind", ["spectrogram", "log", "bands", "octaves"])
 def test_spectra_are_float32_under_autocast(kind):
     discriminator = MAKERS[kind]()
     wav = noise(0, 1, 400)
@@ -439,6 +458,7 @@ def test_shortest_signals_work_and_shorter_are_refused():
             spectrogram(noise(0, 1, shortest - 1))
     for make, shortest in (
         (lambda: BandSplitDiscriminator(64, channels=2), 25),
+        (lambda: LogSpectrogramDiscriminator(64, channels=2), 25),
         (lambda: SubbandCQTDiscriminator(RATE, channels=2), 128),
         (lambda: SubbandCQTDiscriminator(RATE, 64, 1, channels=2), 1),
     ):
@@ -461,6 +481,8 @@ def test_channel_dimension_is_refused(discriminator):
         (lambda: PeriodDiscriminator(2, (4,), kernel_size=4), "odd"),
         (lambda: SpectrogramDiscriminator(64, 64, 64), "hop_length"),
         (lambda: SpectrogramDiscriminator(64, 16, 65), "win_length"),
+        (lambda: LogSpectrogramDiscriminator(66), "multiple of 4"),
+        (lambda: LogSpectrogramDiscriminator(0), "multiple of 4"),
         (lambda: MultiDiscriminator([]), "at least one"),
         (lambda: BandSplitDiscriminator(66), "multiple of 4"),
         (lambda: BandSplitDiscriminator(64, edges=(0.5, 0.2)), "hold a bin"),
