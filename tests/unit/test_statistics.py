@@ -44,6 +44,21 @@ def test_no_value_has_no_mean(values):
     assert np.isnan(numbers).all() and count == 0
 
 
+def test_values_that_differ_by_rounding_are_equal():
+    values = 4.6438884735 * (1 + 1e-15 * np.arange(32))
+    assert values[0] != values[-1]
+    mean, low, high, count = bootstrap_interval(values)
+    assert low == mean == high and count == 32
+    assert mean == pytest.approx(4.6438884735)
+
+
+@pytest.mark.parametrize("odd", [1, 2, 16, 31])
+def test_intervals_of_two_values_are_finite(odd):
+    values = np.r_[np.zeros(32 - odd), np.ones(odd)]
+    mean, low, high, _ = bootstrap_interval(values)
+    assert low <= mean <= high and mean == pytest.approx(odd / 32)
+
+
 @pytest.mark.parametrize("values", [[1.7], [1.7] * 6, [0.1] * 3])
 def test_equal_values_are_their_own_interval(values):
     assert bootstrap_interval(values) == (*[values[0]] * 3, len(values))
