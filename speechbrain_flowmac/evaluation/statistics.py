@@ -46,7 +46,7 @@ def bootstrap_interval(values, confidence=0.95, resamples=2000, seed=0):
         return math.nan, math.nan, math.nan, 0
     mean = float(values.mean())
     # values that differ by rounding only leave BCa nothing to divide by
-    if values[-1] - values[0] <= 1e-9 * np.abs(values).max():
+    if np.isclose(values[0], values[-1], rtol=1e-9, atol=1e-12):
         return float(values[0]), float(values[0]), float(values[0]), len(values)
     interval = stats.bootstrap(
         (values,),
