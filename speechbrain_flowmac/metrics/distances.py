@@ -1,7 +1,8 @@
 """Distances between waveforms, spectra and mels.
 
-All hear up to 12 kHz: they work at 24 kHz, with settings that are no model's,
-so that systems of other rates and mels compare.
+All hear up to 12 kHz: they work at 24 kHz, with fixed settings, so that systems
+of other rates and mels compare. The mels are those of FlowMAC's front end, which
+favours it: `stft_distance` is nobody's own.
 """
 
 from functools import cache

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 from evaluation_results import SAMPLE_RATE, SYSTEMS, make_results
+from playwright.sync_api import sync_playwright
 
 from speechbrain_flowmac.evaluation import report
 from speechbrain_flowmac.evaluation.report import ReportError, write_report
@@ -464,10 +465,7 @@ def browser():
         "needs a browser: install chromium (Debian: apt install chromium) or "
         "set CHROME_PATH"
     )
-    sync_api = pytest.importorskip(
-        "playwright.sync_api", reason="needs pip install playwright"
-    )
-    with sync_api.sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         path = find_browser()
         if path is None:
             path = playwright.chromium.executable_path
