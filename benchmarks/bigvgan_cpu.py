@@ -17,9 +17,9 @@ import torch
 from bigvgan.bigvgan import BigVGAN as Reference
 from bigvgan.env import AttrDict
 
-from speechbrain_flowmac.bigvgan_checkpoint import translate_config
 from speechbrain_flowmac.lobes.bigvgan import BigVGAN, fold_weight_norm
 from speechbrain_flowmac.lobes.features import MelSettings
+from speechbrain_flowmac.models.importers.bigvgan import translate_config
 
 SHARED = {
     "resblock": "1",

@@ -4,8 +4,34 @@
 >>> codec = FlowMACCodec.from_hparams(source="flowmac-24khz-3kbps")
 """
 
+import importlib.util
+import sys
+from pathlib import Path
+
 __all__ = ["FlowMACCodec"]
 __version__ = "0.1.0"
+
+
+def _import_lobes_of_checkout():
+    """Makes lobes/ beside this folder `speechbrain_flowmac.lobes`.
+
+    Python that was started in a checkout imports this copy of the package,
+    whatever is installed; only an installed package has lobes/ inside.
+    """
+    folder = Path(__file__).parents[1] / "lobes"
+    if Path(__file__).with_name("lobes").is_dir() or not folder.is_dir():
+        return
+    spec = importlib.util.spec_from_file_location(
+        f"{__name__}.lobes",
+        folder / "__init__.py",
+        submodule_search_locations=[str(folder)],
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = sys.modules[__name__].lobes = module
+    spec.loader.exec_module(module)
+
+
+_import_lobes_of_checkout()
 
 
 def __getattr__(name):

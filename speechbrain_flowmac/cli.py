@@ -786,7 +786,7 @@ def info(args):
 
 def demo(args):
     """`flowmac demo`"""
-    from speechbrain_flowmac.loading import (
+    from speechbrain_flowmac.models.loading import (
         ModelNotFoundError,
         resolve_source,
     )
@@ -832,12 +832,12 @@ def export_model(args):
     if args.card is not None and not Path(args.card).is_file():
         raise UsageError(f"no such file: {args.card}")
 
-    from speechbrain_flowmac.bigvgan_checkpoint import is_bigvgan
-    from speechbrain_flowmac.export import (
+    from speechbrain_flowmac.models.export import (
         ExportError,
         check_replaceable,
         export,
     )
+    from speechbrain_flowmac.models.importers.bigvgan import is_bigvgan
 
     if not Path(args.codec).is_dir():
         raise UsageError(f"no such folder: {args.codec}")

@@ -21,15 +21,15 @@ from speechbrain_flowmac.bitstream import (
     conceal,
 )
 from speechbrain_flowmac.chunking import ChunkedCoder
-from speechbrain_flowmac.loading import (
+from speechbrain_flowmac.lobes.features import absolute_lengths, length_mask
+from speechbrain_flowmac.lobes.harmonic_source import SynthesisState
+from speechbrain_flowmac.models.loading import (
     HPARAMS_FILE,
     MODULE_NAMES,
     check_safe,
     get_file,
     load_weights,
 )
-from speechbrain_flowmac.lobes.features import absolute_lengths, length_mask
-from speechbrain_flowmac.lobes.harmonic_source import SynthesisState
 
 
 class FingerprintMismatchError(ValueError):

@@ -13,9 +13,9 @@ from torch.nn.utils.parametrize import (
     remove_parametrizations,
 )
 
-from speechbrain_flowmac.brains.base import is_distributed
-from speechbrain_flowmac.data import Cropper, make_dataset
-from speechbrain_flowmac.loading import get_file, load_weights
+from speechbrain_flowmac.models.loading import get_file, load_weights
+from speechbrain_flowmac.training.brains.base import is_distributed
+from speechbrain_flowmac.training.data import Cropper, make_dataset
 
 
 class Experiment(NamedTuple):
@@ -89,7 +89,7 @@ def make_datasets(hparams, f0_labels=None):
         data_folder, the three manifests, mel_settings, crop_frames, seed,
         epoch_counter and sound_mixer.
     f0_labels : dict or None
-        See `speechbrain_flowmac.data.make_dataset`.
+        See `speechbrain_flowmac.training.data.make_dataset`.
 
     Returns
     -------

@@ -7,8 +7,8 @@ import numpy as np
 from tqdm import tqdm
 
 from speechbrain_flowmac import FlowMACCodec
-from speechbrain_flowmac.data import read_crop
 from speechbrain_flowmac.metrics import METRICS, to_level
+from speechbrain_flowmac.training.data import read_crop
 
 
 def make_parser(description):

@@ -33,8 +33,7 @@ from speechbrain_flowmac.evaluation.cache import (
 )
 from speechbrain_flowmac.evaluation.descriptions import REFERENCE
 from speechbrain_flowmac.evaluation.systems import Recording, make_system
-from speechbrain_flowmac.evaluation.systems.base import digest
-from speechbrain_flowmac.evaluation.systems.programs import to_pcm16
+from speechbrain_flowmac.evaluation.systems.base import digest, to_pcm16
 from speechbrain_flowmac.lobes.features import num_frames
 from speechbrain_flowmac.metrics import REFERENCE_LEVEL_DB, to_level
 

@@ -63,7 +63,7 @@ before = (
     torch.get_rng_state().sum().item(), numpy.random.get_state()[1].sum(),
     random.getstate(), torch.get_num_threads(), torch.get_default_dtype(),
 )
-import speechbrain_flowmac, speechbrain_flowmac.cli, speechbrain_flowmac.brains
+import speechbrain_flowmac, speechbrain_flowmac.cli, speechbrain_flowmac.training.brains
 after = (
     torch.get_rng_state().sum().item(), numpy.random.get_state()[1].sum(),
     random.getstate(), torch.get_num_threads(), torch.get_default_dtype(),

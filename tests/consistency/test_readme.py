@@ -9,7 +9,7 @@ import soundfile
 from corpus import speech_like
 
 from speechbrain_flowmac.cli import main
-from speechbrain_flowmac.loading import MODELS_FOLDER, built_in_models
+from speechbrain_flowmac.models.loading import MODELS_FOLDER, built_in_models
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -16,17 +16,20 @@ from corpus import speech_like
 from safetensors.torch import load_file
 from training_runs import HPARAMS, Training
 
-import speechbrain_flowmac.loading as loading
+import speechbrain_flowmac.models.loading as loading
 from speechbrain_flowmac import FlowMACCodec
-from speechbrain_flowmac.bigvgan_checkpoint import WEIGHTS_FILE, load_bigvgan
 from speechbrain_flowmac.cli import main
-from speechbrain_flowmac.export import averaged_weights, export
-from speechbrain_flowmac.loading import (
+from speechbrain_flowmac.lobes.bigvgan import fold_weight_norm
+from speechbrain_flowmac.lobes.features import MelMismatchError
+from speechbrain_flowmac.models.export import averaged_weights, export
+from speechbrain_flowmac.models.importers.bigvgan import (
+    WEIGHTS_FILE,
+    load_bigvgan,
+)
+from speechbrain_flowmac.models.loading import (
     ModelNotFoundError,
     WeightsMismatchError,
 )
-from speechbrain_flowmac.lobes.bigvgan import fold_weight_norm
-from speechbrain_flowmac.lobes.features import MelMismatchError
 
 YAMLS = {yaml.stem: yaml for yaml in HPARAMS}
 

@@ -13,15 +13,19 @@ from speechbrain.utils.checkpoints import Checkpointer
 from torch.optim.swa_utils import AveragedModel
 from training_runs import Training
 
-import speechbrain_flowmac.loading as loading
+import speechbrain_flowmac.models.loading as loading
 from speechbrain_flowmac import FlowMACCodec
-from speechbrain_flowmac.export import ExportError, averaged_weights, export
-from speechbrain_flowmac.loading import (
+from speechbrain_flowmac.lobes.features import MelMismatchError, MelSettings
+from speechbrain_flowmac.models.export import (
+    ExportError,
+    averaged_weights,
+    export,
+)
+from speechbrain_flowmac.models.loading import (
     ModelNotFoundError,
     UnsafeModelError,
     WeightsMismatchError,
 )
-from speechbrain_flowmac.lobes.features import MelMismatchError, MelSettings
 
 NAMES = ("codec", "vocoder")
 FILES = {"hyperparams.yaml", "codec.safetensors", "vocoder.safetensors"}

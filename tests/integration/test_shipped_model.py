@@ -6,7 +6,7 @@ import soundfile
 import torch
 
 from speechbrain_flowmac import FlowMACCodec
-from speechbrain_flowmac.loading import MODELS_FOLDER
+from speechbrain_flowmac.models.loading import MODELS_FOLDER
 
 MODEL = "flowmac-24khz-3kbps"
 RATE = 24000

@@ -8,13 +8,13 @@ import soundfile
 import torch
 from corpus import speech_like
 
-from speechbrain_flowmac.augmentation import (
+from speechbrain_flowmac.training.augmentation import (
     SoundMixer,
     coloured_noise,
     log_uniform,
     tones,
 )
-from speechbrain_flowmac.data import Cropper
+from speechbrain_flowmac.training.data import Cropper
 
 RATE = 24000
 

@@ -22,21 +22,6 @@ from bigvgan_checkpoints import (
 from hyperpyyaml import load_hyperpyyaml
 
 from speechbrain_flowmac import FlowMACCodec
-from speechbrain_flowmac.bigvgan_checkpoint import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
-    BigVGANConfigError,
-    bigvgan_yaml,
-    is_bigvgan,
-    load_bigvgan,
-    read_config,
-    translate_config,
-)
-from speechbrain_flowmac.loading import (
-    ModelNotFoundError,
-    WeightsMismatchError,
-    check_safe,
-)
 from speechbrain_flowmac.lobes.bigvgan import (
     AMPBlock,
     AntiAliasedSnake,
@@ -46,6 +31,21 @@ from speechbrain_flowmac.lobes.bigvgan import (
     half_band_filter,
 )
 from speechbrain_flowmac.lobes.features import LogMel, MelSettings, length_mask
+from speechbrain_flowmac.models.importers.bigvgan import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    BigVGANConfigError,
+    bigvgan_yaml,
+    is_bigvgan,
+    load_bigvgan,
+    read_config,
+    translate_config,
+)
+from speechbrain_flowmac.models.loading import (
+    ModelNotFoundError,
+    WeightsMismatchError,
+    check_safe,
+)
 
 HPARAMS = Path(__file__).resolve().parents[2] / "hparams"
 

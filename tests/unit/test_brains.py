@@ -16,10 +16,8 @@ from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain.utils.epoch_loop import EpochCounter
 from torch import nn
 
-import speechbrain_flowmac.brains.base as base
-import speechbrain_flowmac.brains.codec as codec_brain
-from speechbrain_flowmac.brains import FlowMACBrain, VocoderBrain
-from speechbrain_flowmac.brains.base import TrainingBrain, TrapezoidSchedule
+import speechbrain_flowmac.training.brains.base as base
+import speechbrain_flowmac.training.brains.codec as codec_brain
 from speechbrain_flowmac.codec import FlowMAC
 from speechbrain_flowmac.lobes.convnext import ConvNeXt
 from speechbrain_flowmac.lobes.encoder import MelDecoder, MelEncoder
@@ -32,6 +30,11 @@ from speechbrain_flowmac.lobes.flow_matching import FlowMatching
 from speechbrain_flowmac.lobes.losses import AdversarialLoss
 from speechbrain_flowmac.lobes.quantizer import ResidualQuantizer
 from speechbrain_flowmac.lobes.vector_field import ConvNeXtField
+from speechbrain_flowmac.training.brains import FlowMACBrain, VocoderBrain
+from speechbrain_flowmac.training.brains.base import (
+    TrainingBrain,
+    TrapezoidSchedule,
+)
 
 SETTINGS = MelSettings(n_fft=256, hop_length=128, win_length=256, n_mels=8)
 SAMPLES = 1024

@@ -11,7 +11,8 @@ from corpus import speech_like
 from scipy.signal import resample_poly
 from torch.utils.data import DataLoader
 
-from speechbrain_flowmac.data import (
+from speechbrain_flowmac.lobes.features import LogMel, MelSettings
+from speechbrain_flowmac.training.data import (
     Cropper,
     label_f0,
     load_or_compute_statistics,
@@ -19,7 +20,6 @@ from speechbrain_flowmac.data import (
     mel_statistics,
     read_crop,
 )
-from speechbrain_flowmac.lobes.features import LogMel, MelSettings
 
 RATE = 24000
 HOP = 256

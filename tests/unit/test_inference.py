@@ -10,7 +10,7 @@ from tiny_model import make_tiny_model
 from speechbrain_flowmac import FlowMACCodec
 from speechbrain_flowmac.audio import AudioFileError, open_audio
 from speechbrain_flowmac.inference import FingerprintMismatchError
-from speechbrain_flowmac.loading import (
+from speechbrain_flowmac.models.loading import (
     ModelNotFoundError,
     UnsafeModelError,
     check_safe,

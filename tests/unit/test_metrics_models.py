@@ -15,7 +15,6 @@ from evaluation_speech_models import (
 )
 from evaluation_stand_ins import stand_ins
 
-from speechbrain_flowmac.loading import MODELS_FOLDER
 from speechbrain_flowmac.metrics import (
     METRICS,
     distillmos,
@@ -35,6 +34,7 @@ from speechbrain_flowmac.metrics.recognition import (
     transcribe,
 )
 from speechbrain_flowmac.metrics.speaker import SPEAKER_VARIABLE
+from speechbrain_flowmac.models.loading import MODELS_FOLDER
 
 RATE = 24000
 

@@ -23,7 +23,7 @@ from speechbrain_flowmac.evaluation.systems import (
     ogg,
     programs,
 )
-from speechbrain_flowmac.loading import MODELS_FOLDER
+from speechbrain_flowmac.models.loading import MODELS_FOLDER
 
 EXAMPLE = MODELS_FOLDER / "flowmac-24khz-3kbps" / "example.wav"
 # bits and milliseconds of a frame

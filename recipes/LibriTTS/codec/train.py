@@ -14,8 +14,11 @@ from pathlib import Path
 import speechbrain as sb
 from speechbrain.utils.distributed import run_on_main
 
-from speechbrain_flowmac.brains import FlowMACBrain
-from speechbrain_flowmac.data import load_or_compute_statistics, make_dataset
+from speechbrain_flowmac.training.brains import FlowMACBrain
+from speechbrain_flowmac.training.data import (
+    load_or_compute_statistics,
+    make_dataset,
+)
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from experiment import (  # noqa: E402

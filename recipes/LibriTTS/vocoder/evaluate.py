@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from speechbrain_flowmac.data import label_f0
 from speechbrain_flowmac.metrics import harvest_f0, pitch_errors
+from speechbrain_flowmac.training.data import label_f0
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from scoring import Evaluation, make_parser, print_table  # noqa: E402

@@ -12,7 +12,7 @@ from pathlib import Path
 import speechbrain as sb
 
 from speechbrain_flowmac import FlowMACCodec
-from speechbrain_flowmac.brains import VocoderBrain
+from speechbrain_flowmac.training.brains import VocoderBrain
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from experiment import (  # noqa: E402

@@ -17,8 +17,8 @@ from speechbrain_flowmac.evaluation.systems.base import (
     UnavailableError,
     digest,
     read_name,
+    to_pcm16,
 )
-from speechbrain_flowmac.evaluation.systems.programs import to_pcm16
 
 __all__ = ["AmrWb", "make"]
 

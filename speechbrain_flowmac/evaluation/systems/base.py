@@ -207,6 +207,27 @@ def positive(text):
     return value
 
 
+def to_pcm16(signal):
+    """Rounds to 16 bits; what is too loud is clipped, never wrapped.
+
+    Arguments
+    ---------
+    signal : numpy.ndarray
+        float64, shape [T], full scale -1..1.
+
+    Returns
+    -------
+    numpy.ndarray
+        int16, shape [T].
+
+    Example
+    -------
+    >>> to_pcm16(np.array([-1.5, -1.0, 0.5, 1.0]))
+    array([-32768, -32768,  16384,  32767], dtype=int16)
+    """
+    return np.clip(np.rint(signal * 32768), -32768, 32767).astype(np.int16)
+
+
 def digest(*parts):
     """What fingerprints are made of.
 

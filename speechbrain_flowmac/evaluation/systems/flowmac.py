@@ -20,7 +20,7 @@ from speechbrain_flowmac.evaluation.systems.base import (
     read_name,
 )
 from speechbrain_flowmac.inference import FlowMACCodec
-from speechbrain_flowmac.loading import (
+from speechbrain_flowmac.models.loading import (
     HPARAMS_FILE,
     MODULE_NAMES,
     ModelNotFoundError,

@@ -21,9 +21,10 @@ from speechbrain_flowmac.evaluation.systems.base import (
     UnavailableError,
     digest,
     read_name,
+    to_pcm16,
 )
 
-__all__ = ["ProgramCodec", "make", "to_pcm16"]
+__all__ = ["ProgramCodec", "make"]
 
 TIMEOUT_SECONDS = 60
 """A program may take this and the duration of what it codes."""
@@ -39,27 +40,6 @@ CODEC2_FRAME_MS = {
     "700C": 40,
     "450": 40,
 }
-
-
-def to_pcm16(signal):
-    """Rounds to 16 bits; what is too loud is clipped, never wrapped.
-
-    Arguments
-    ---------
-    signal : numpy.ndarray
-        float64, shape [T], full scale -1..1.
-
-    Returns
-    -------
-    numpy.ndarray
-        int16, shape [T].
-
-    Example
-    -------
-    >>> to_pcm16(np.array([-1.5, -1.0, 0.5, 1.0]))
-    array([-32768, -32768,  16384,  32767], dtype=int16)
-    """
-    return np.clip(np.rint(signal * 32768), -32768, 32767).astype(np.int16)
 
 
 class ProgramCodec(System):

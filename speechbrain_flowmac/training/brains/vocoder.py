@@ -4,9 +4,9 @@ import numpy as np
 import speechbrain as sb
 import torch
 
-from speechbrain_flowmac.brains.base import TrainingBrain, mel_figure
 from speechbrain_flowmac.lobes.features import length_mask, num_frames
 from speechbrain_flowmac.lobes.harmonic_source import SynthesisState
+from speechbrain_flowmac.training.brains.base import TrainingBrain, mel_figure
 
 
 class VocoderBrain(TrainingBrain):

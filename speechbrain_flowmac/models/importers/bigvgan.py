@@ -15,15 +15,15 @@ from pathlib import Path
 
 import torch
 
-from speechbrain_flowmac.loading import (
+from speechbrain_flowmac.lobes.bigvgan import BigVGAN, fold_weight_norm
+from speechbrain_flowmac.lobes.features import MelSettings
+from speechbrain_flowmac.models.loading import (
     HPARAMS_FILE,
     HUB_ID,
     ModelNotFoundError,
     WeightsMismatchError,
     get_file,
 )
-from speechbrain_flowmac.lobes.bigvgan import BigVGAN, fold_weight_norm
-from speechbrain_flowmac.lobes.features import MelSettings
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "bigvgan_generator.pt"

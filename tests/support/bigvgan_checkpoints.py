@@ -6,7 +6,10 @@ import torch
 from bigvgan.bigvgan import BigVGAN as Reference
 from bigvgan.env import AttrDict
 
-from speechbrain_flowmac.bigvgan_checkpoint import CONFIG_FILE, WEIGHTS_FILE
+from speechbrain_flowmac.models.importers.bigvgan import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+)
 
 # What defines the model in config.json of NVIDIA's repositories of these
 # names on the Hugging Face Hub (the same as configs/ of NVIDIA/BigVGAN).

@@ -11,7 +11,7 @@ from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch
 
 from speechbrain_flowmac.lobes.features import MelSettings
 
-MODELS_FOLDER = Path(__file__).parent / "models"
+MODELS_FOLDER = Path(__file__).parent
 HPARAMS_FILE = "hyperparams.yaml"
 MODULE_NAMES = ("codec", "vocoder")
 

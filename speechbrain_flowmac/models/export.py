@@ -5,7 +5,7 @@
     vocoder.safetensors
     README.md            model card: data, licence, figures, commands
 
-The vocoder may also be a BigVGAN checkpoint, see `bigvgan_checkpoint`. Weight
+The vocoder may also be a BigVGAN checkpoint, see `importers.bigvgan`. Weight
 norm, where a training had it, is folded into the weights. Their metadata
 states the mel settings, which are checked on loading.
 """
@@ -23,18 +23,18 @@ from ruamel.yaml import YAML
 from safetensors.torch import save_file
 from speechbrain.utils.checkpoints import Checkpointer
 
-from speechbrain_flowmac.bigvgan_checkpoint import (
+from speechbrain_flowmac.inference import FlowMACCodec
+from speechbrain_flowmac.lobes.bigvgan import fold_weight_norm
+from speechbrain_flowmac.models.importers.bigvgan import (
     bigvgan_yaml,
     is_bigvgan,
     load_bigvgan,
 )
-from speechbrain_flowmac.inference import FlowMACCodec
-from speechbrain_flowmac.loading import (
+from speechbrain_flowmac.models.loading import (
     HPARAMS_FILE,
     built_in_models,
     check_safe,
 )
-from speechbrain_flowmac.lobes.bigvgan import fold_weight_norm
 
 AVERAGED_PREFIX = "module."
 EXAMPLE_FILE = "example.wav"

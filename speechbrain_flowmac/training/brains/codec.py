@@ -3,13 +3,13 @@
 import speechbrain as sb
 import torch
 
-from speechbrain_flowmac.brains.base import (
+from speechbrain_flowmac.lobes.flow_matching import masked_mean
+from speechbrain_flowmac.lobes.quantizer import CodebookUsage
+from speechbrain_flowmac.training.brains.base import (
     TrainingBrain,
     is_distributed,
     mel_figure,
 )
-from speechbrain_flowmac.lobes.flow_matching import masked_mean
-from speechbrain_flowmac.lobes.quantizer import CodebookUsage
 
 
 class FlowMACBrain(TrainingBrain):

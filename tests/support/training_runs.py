@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HPARAMS = sorted((ROOT / "hparams").glob("*.yaml"))
 LIMIT_SECONDS = 120
 
@@ -178,7 +178,10 @@ def _context():
     """Forks from a server that has imported all that trainings need."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["speechbrain_flowmac.brains", "speechbrain_flowmac.data"]
+        [
+            "speechbrain_flowmac.training.brains",
+            "speechbrain_flowmac.training.data",
+        ]
     )
     return context
 
@@ -209,7 +212,7 @@ PROXIES = ("http_proxy", "https_proxy")
 
 def _kill_at(step):
     """Lets this process kill itself when it has logged a step."""
-    log = logging.getLogger("speechbrain_flowmac.brains.base")
+    log = logging.getLogger("speechbrain_flowmac.training.brains.base")
 
     class Killer(logging.Handler):
         def emit(self, record):
@@ -223,7 +226,7 @@ def _kill_at(step):
 
 def _probe(folder):
     """Saves the state of every rank before the evaluation."""
-    from speechbrain_flowmac.brains.base import TrainingBrain
+    from speechbrain_flowmac.training.brains.base import TrainingBrain
 
     evaluate = TrainingBrain.evaluate
 

@@ -1,0 +1,1 @@
+"""Model folders: finding, loading, exporting, and the models that ship."""

@@ -1,0 +1,1 @@
+"""Checkpoints of other projects, read as models of this one."""

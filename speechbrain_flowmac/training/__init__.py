@@ -1,0 +1,1 @@
+"""Training: Brains, data, augmentation."""
