@@ -245,6 +245,8 @@ class HarmonicNoiseHead(nn.Module):
         In Hz.
     free_phase : bool
         Whether there is a free-phase branch.
+    envelope : MelEnvelope or None
+        Where exp(a) and exp(c) start from; None for a constant.
 
     Example
     -------
@@ -259,14 +261,24 @@ class HarmonicNoiseHead(nn.Module):
     torch.Size([2, 160])
     """
 
-    def __init__(self, dim, stft, pitch, sample_rate, free_phase=False):
+    def __init__(
+        self,
+        dim,
+        stft,
+        pitch,
+        sample_rate,
+        free_phase=False,
+        envelope=None,
+    ):
         super().__init__()
         self.stft = stft
+        self.envelope = envelope
         self.pitch = pitch
         self.sample_rate = sample_rate
-        # log magnitudes start at the level of quiet speech, the free branch
-        # far below; phases at 0
-        start = [-3.0, 0.0, -3.0] + [-5.0, 0.0] * free_phase
+        # log magnitudes start at the level of quiet speech or at the envelope,
+        # the free branch far below; phases at 0
+        level = -3.0 if envelope is None else 0.0
+        start = [level, 0.0, level] + [-5.0, 0.0] * free_phase
         bins = stft.num_bins
         self.project = nn.Linear(dim, len(start) * bins)
         bias = torch.tensor(start).repeat_interleave(bins)
@@ -300,27 +312,32 @@ class HarmonicNoiseHead(nn.Module):
         Returns
         -------
         tuple
-            `Pitch` [B, F], and a dict with the pitch loss if there are
-            labels.
+            `Pitch` [B, F] and the log envelope [B, F, bins] or 0.0, and a
+            dict with the pitch loss if there are labels.
         """
         logits = self.pitch.logits(mel, mask)
+        envelope = 0.0
+        if self.envelope is not None:
+            envelope = self.envelope(mel).repeat_interleave(
+                self.pitch.upsample, dim=1
+            )
         losses = {}
         if f0 is not None:
             fine = None
             if mask is not None:
                 fine = mask.repeat_interleave(self.pitch.upsample, dim=1)
             losses["pitch"] = self.pitch.loss(logits, f0, fine)
-        return self.pitch.read(logits), losses
+        return (self.pitch.read(logits), envelope), losses
 
-    def forward(self, features, pitch, fine, state, upsample):
+    def forward(self, features, hint, fine, state, upsample):
         """Filters the sources.
 
         Arguments
         ---------
         features : torch.Tensor
             Shape [B, F, D].
-        pitch : Pitch
-            Shape [B, F].
+        hint : tuple
+            From `predict`.
         fine : torch.Tensor or None
             Shape [B, F], True where valid.
         state : SynthesisState
@@ -334,6 +351,7 @@ class HarmonicNoiseHead(nn.Module):
             Shape [B, F * hop].
         """
         hop = self.stft.hop_length
+        pitch, envelope = hint
         if fine is not None:
             pitch = hold_last(pitch, fine)
         pulses = harmonic_source(pitch, self.sample_rate, hop, state, upsample)
@@ -344,8 +362,8 @@ class HarmonicNoiseHead(nn.Module):
             pulses, noise = pulses * inside, noise * inside
         gains = self.project(features).float()
         loud, turn, hiss, *free = gains.split(self.stft.num_bins, -1)
-        loud = loud.clamp(max=MAX_LOG_MAGNITUDE).exp()
-        hiss = hiss.clamp(max=MAX_LOG_MAGNITUDE).exp()
+        loud = (loud + envelope).clamp(max=MAX_LOG_MAGNITUDE).exp()
+        hiss = (hiss + envelope).clamp(max=MAX_LOG_MAGNITUDE).exp()
         spectrum = torch.polar(loud, turn) * self.stft(pulses)
         spectrum = spectrum + hiss * self.stft(noise)
         if free:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from speechbrain_flowmac.lobes.convnext import ConvNeXt
+from speechbrain_flowmac.lobes.envelope import MelEnvelope
 from speechbrain_flowmac.lobes.features import MelSettings, length_mask
 from speechbrain_flowmac.lobes.harmonic_source import SynthesisState
 from speechbrain_flowmac.lobes.istft_vocoder import (
@@ -49,18 +50,23 @@ def free_phase(upsample=2, overlap=4):
     return awake(ISTFTVocoder(SETTINGS, ConvNeXt(12, 2), head))
 
 
-def harmonic(upsample=2, overlap=4, free_phase=False):
+def harmonic(upsample=2, overlap=4, free_phase=False, start=False):
     hop = HOP // upsample
     pitch = PitchPredictor(
         10, ConvNeXt(12, 1), upsample, f_min=60.0, bins_per_octave=12
     )
     stft = FramedSTFT(overlap * hop, hop)
-    head = HarmonicNoiseHead(12, stft, pitch, 8000, free_phase)
+    envelope = MelEnvelope(SETTINGS, stft.n_fft) if start else None
+    head = HarmonicNoiseHead(12, stft, pitch, 8000, free_phase, envelope)
     return awake(ISTFTVocoder(SETTINGS, ConvNeXt(12, 2), head))
 
 
 def harmonic_and_free(upsample=2, overlap=4):
     return harmonic(upsample, overlap, free_phase=True)
+
+
+def harmonic_from_envelope(upsample=2, overlap=4):
+    return harmonic(upsample, overlap, start=True)
 
 
 def multi_band(upsample=2, overlap=4, synthesis=PQMF):
@@ -80,6 +86,7 @@ HEADS = {
     "multi-stream": multi_stream,
     "harmonic": harmonic,
     "harmonic and free phase": harmonic_and_free,
+    "harmonic from the envelope": harmonic_from_envelope,
 }
 
 

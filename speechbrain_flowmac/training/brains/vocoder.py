@@ -21,7 +21,8 @@ class VocoderBrain(TrainingBrain):
     vocoder learns what each rate does to a mel. Validation scores the first
     `scored_utterances` by each of `scores`.
 
-    hparams used besides those of `TrainingBrain`: features, codec, scores,
+    hparams used besides those of `TrainingBrain`: features, codec,
+    mel_distortion, scores,
     scored_utterances, mel_loss, adversarial_loss, adversarial_start, mel_weight, auxiliary_weight,
     adversarial_weight, feature_matching_weight, generator_opt_class,
     discriminator_opt_class.
@@ -63,6 +64,8 @@ class VocoderBrain(TrainingBrain):
         wav = batch.sig.data.to(self.device)
         training = stage == sb.Stage.TRAIN
         mel = self.mels(wav, training)
+        if training:
+            mel = self.hparams.mel_distortion(mel, self.generator)
         model = self.modules.vocoder if training else self.averaged_model
         f0 = batch.f0.data.to(self.device) if hasattr(batch, "f0") else None
         state = SynthesisState(
