@@ -9,8 +9,8 @@ and s = sigma_min,
 """
 
 import torch
-from torch import nn
 
+from speechbrain_flowmac.lobes.flow import Flow, FlowLosses, clear_padding
 from speechbrain_flowmac.lobes.guidance import GuidedField, drop_condition
 
 
@@ -89,7 +89,7 @@ def masked_mean(values, mask=None):
     return kept.sum() / (mask.sum().clamp(min=1) * values.shape[-1])
 
 
-class FlowMatching(nn.Module):
+class FlowMatching(Flow):
     """A vector field with its training objective and its sampler.
 
     Arguments
@@ -107,14 +107,15 @@ class FlowMatching(nn.Module):
     Example
     -------
     >>> from speechbrain_flowmac.lobes.convnext import ConvNeXt
-    >>> from speechbrain_flowmac.lobes.solvers import Euler, Uniform
+    >>> from speechbrain_flowmac.lobes.sampling import Sampling
     >>> from speechbrain_flowmac.lobes.vector_field import ConvNeXtField
     >>> flow = FlowMatching(ConvNeXtField(4, ConvNeXt(8, 1, condition_dim=8)))
     >>> mel, mu = torch.randn(2, 5, 4), torch.randn(2, 5, 4)
-    >>> flow.loss(mel, mu, None, torch.Generator().manual_seed(0)).shape
+    >>> losses = flow(mel, mu, None, torch.Generator().manual_seed(0))
+    >>> losses.total.shape
     torch.Size([])
-    >>> flow.sample(torch.randn(2, 5, 4), mu, None, Euler(), Uniform()(2)).nfe
-    2
+    >>> flow.sample(torch.randn(2, 5, 4), mu, None, Sampling(n_steps=2)).shape
+    torch.Size([2, 5, 4])
     """
 
     def __init__(self, field, sigma_min=1e-4, time=None, condition_dropout=0.0):
@@ -124,77 +125,54 @@ class FlowMatching(nn.Module):
         self.time = UniformTime() if time is None else time
         self.condition_dropout = condition_dropout
 
-    def forward(self, mel, mu, mask, generator):
-        """Same as `loss` (DDP wraps forward)."""
-        return self.loss(mel, mu, mask, generator)
+    @property
+    def alignment(self):
+        """That of the field."""
+        return self.field.alignment
+
+    def path(self, noise, mel, t):
+        """x_t and its velocity u, both [B, N, M], at times t [B]."""
+        shrink = 1 - self.sigma_min
+        t = t[:, None, None]
+        return (1 - shrink * t) * noise + t * mel, mel - shrink * noise
 
     def loss(self, mel, mu, mask, generator):
-        """The conditional flow-matching loss of a batch.
-
-        Arguments
-        ---------
-        mel : torch.Tensor
-            Data x_1, normalised, shape [B, N, M].
-        mu : torch.Tensor
-            Condition, shape [B, N, M]; gradients flow into it.
-        mask : torch.Tensor or None
-            Shape [B, N], True where valid.
-        generator : torch.Generator
-            Source of noise, times and dropout, on the tensors' device; one
-            per rank, so that ranks do not share noise.
-
-        Returns
-        -------
-        torch.Tensor
-            Scalar.
-        """
-        if mask is not None:
-            # padding may hold anything, even what is not finite
-            padding = ~mask.unsqueeze(-1)
-            mel = mel.masked_fill(padding, 0.0)
-            mu = mu.masked_fill(padding, 0.0)
+        """The conditional flow-matching loss; see `Flow.loss`."""
+        mel, mu = clear_padding(mask, mel, mu)
         noise = torch.randn(mel.shape, generator=generator, device=mel.device)
         t = self.time(len(mel), generator)
-        tt = t[:, None, None]
-        shrink = 1 - self.sigma_min
-        x_t = (1 - shrink * tt) * noise + tt * mel
-        target = mel - shrink * noise
+        x_t, velocity = self.path(noise, mel, t)
         mu = drop_condition(mu, self.condition_dropout, generator)
-        error = self.field(x_t, t, mu, mask).float() - target
-        return masked_mean(error.square(), mask)
+        error = self.field(x_t, t, mu, mask).float() - velocity
+        mse = masked_mean(error.square(), mask)
+        return FlowLosses(mse, mse.detach())
 
     @torch.no_grad()
-    def sample(self, noise, mu, mask, solver, grid, guidance=0.0, rescale=0.0):
-        """Solves dx/dt = v(x, t) from noise to a mel.
-
-        Arguments
-        ---------
-        noise : torch.Tensor
-            x_0, shape [B, N, M].
-        mu : torch.Tensor
-            Condition, shape [B, N, M].
-        mask : torch.Tensor or None
-            Shape [B, N], True where valid.
-        solver : callable
-            From `lobes.solvers`.
-        grid : torch.Tensor
-            Times from 0 to 1, shape [steps + 1].
-        guidance : float
-            Scale w of classifier-free guidance; 0 for none.
-        rescale : float
-            Rescaling phi of the guided field, 0..1.
-
-        Returns
-        -------
-        Solution
-            With `x`, the normalised mel [B, N, M], and `nfe`.
-        """
-        if guidance and not self.condition_dropout:
+    def sample(self, noise, mu, mask, sampling):
+        """Solves dx/dt = v(x, t); see `Flow.sample`."""
+        if sampling.guidance and not self.condition_dropout:
             raise ValueError(
                 "guidance needs a model trained with condition_dropout > 0; "
                 "this one was trained without: use guidance=0"
             )
-        field = self.field
-        if guidance:
-            field = GuidedField(field, guidance, rescale)
-        return solver(lambda x, t: field(x, t, mu, mask), noise, grid)
+        field = GuidedField(self.field, sampling.guidance, sampling.rescale)
+        return sampling.solver(
+            lambda x, t: field(x, t, mu, mask),
+            sampling.temperature * noise,
+            sampling.grid,
+        ).x
+
+    def evaluations(self, sampling):
+        """Evaluations of the field; guidance makes each twice as large."""
+        return sampling.n_steps * sampling.solver.evaluations_per_step
+
+    def receptive_field(self, sampling):
+        """Every evaluation reaches further; see `Flow.receptive_field`."""
+        evaluations = self.evaluations(sampling)
+        if evaluations == 0:
+            return 0
+        reach = self.field.receptive_field
+        # rescaling looks at all frames
+        if reach is None or (sampling.guidance and sampling.rescale):
+            return None
+        return reach * evaluations

@@ -92,6 +92,8 @@ class ResidualQuantizer(nn.Module):
         self.num_codebooks = num_codebooks
         self.codebook_size = codebook_size
         self.dropout = dropout
+        self.frozen = False
+        """Whether training leaves the codebooks as they are."""
         width = dim if codebook_dim is None else codebook_dim
         factorised = width != dim
         self.project_in = nn.Linear(dim, width) if factorised else None
@@ -155,7 +157,7 @@ class ResidualQuantizer(nn.Module):
         -------
         QuantizerOutput
         """
-        if not self.training:
+        if self.frozen or not self.training:
             self._check_trained()
         # the first batch starts every codebook, so none is left out of it
         dropout = self.dropout and self.initialised
@@ -165,7 +167,9 @@ class ResidualQuantizer(nn.Module):
             finite = x.detach().isfinite().all(-1)
             x = torch.where(finite.unsqueeze(-1), x, 0.0)
             mask = finite if mask is None else mask & finite
-            codes, tokens, losses = self._code(x, mask, dropout)
+            codes, tokens, losses = self._code(
+                x, mask, dropout, freeze_codebook=self.frozen
+            )
             # one straight-through step here: the residual quantizer's own
             # would pass the gradient once for every codebook
             x = x * mask.unsqueeze(-1)

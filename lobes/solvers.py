@@ -18,12 +18,14 @@ __all__ = [
     "Heun",
     "Midpoint",
     "RK4",
+    "SCHEDULES",
     "SOLVERS",
     "Solution",
     "Solver",
     "Sway",
     "Tableau",
     "Uniform",
+    "get_schedule",
     "get_solver",
 ]
 
@@ -229,13 +231,18 @@ def get_solver(solver):
     >>> get_solver("heun").evaluations_per_step
     2
     """
-    if isinstance(solver, Solver):
-        return solver
-    if solver not in SOLVERS:
+    return _get("solver", solver, Solver, SOLVERS)
+
+
+def _get(kind, value, base, known):
+    """The value itself, or what its name stands for."""
+    if isinstance(value, base):
+        return value
+    if value not in known:
         raise ValueError(
-            f"unknown solver {solver!r}, expected one of {', '.join(SOLVERS)}"
+            f"unknown {kind} {value!r}, expected one of {', '.join(known)}"
         )
-    return SOLVERS[solver]()
+    return known[value]()
 
 
 class Uniform:
@@ -344,3 +351,32 @@ class Cosine(Uniform):
         """1 - cos(pi t / 2), written as 2 sin^2(pi t / 4) to keep the digits
         of small times."""
         return 2 * torch.sin(math.pi / 4 * t).square()
+
+
+SCHEDULES = {"uniform": Uniform, "sway": Sway, "cosine": Cosine}
+"""Names that a user may type, for :func:`get_schedule`."""
+
+
+def get_schedule(schedule):
+    """A schedule from its name.
+
+    Arguments
+    ---------
+    schedule : str or Uniform
+        A key of ``SCHEDULES``, or a schedule, which is returned as it is.
+
+    Returns
+    -------
+    Uniform
+
+    Raises
+    ------
+    ValueError
+        If it is neither; the message lists the names.
+
+    Example
+    -------
+    >>> get_schedule("sway").coefficient
+    -1.0
+    """
+    return _get("schedule", schedule, Uniform, SCHEDULES)

@@ -593,7 +593,7 @@ def decode_into(file, ending, codec, stream, name, args):
         blocks = codec.read_stream(reader, **options)
         write_audio(file, ending, header, shown(blocks))
     options.pop("seed")
-    count = codec.sampling(**options).evaluations
+    count = codec.codec.flow.evaluations(codec.sampling(**options))
     notes = [
         speed("decoded", time.perf_counter() - start, header),
         f"{count} function evaluation{'s' * (count != 1)}",

@@ -5,14 +5,13 @@ that turns its mels into sound is a separate model, trained on its own, and
 joined to it in `speechbrain_flowmac.inference`.
 
     wav -> LogMel -> normalise -> MelEncoder -> ResidualQuantizer -> tokens
-    tokens -> code vectors -> MelDecoder -> mu -> FlowMatching -> log-mel
+    tokens -> code vectors -> MelDecoder -> mu -> Flow -> log-mel
 
 Source: Pia et al., "FlowMAC: Conditional Flow Matching for Audio Coding at
 Low Bit Rates", arXiv 2409.17635.
 """
 
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,71 +20,7 @@ from speechbrain_flowmac.lobes.features import length_mask, num_frames
 from speechbrain_flowmac.lobes.flow_matching import masked_mean
 from speechbrain_flowmac.lobes.noise import seeded_noise
 from speechbrain_flowmac.lobes.quantizer import QuantizerOutput
-from speechbrain_flowmac.lobes.solvers import Euler, Uniform, get_solver
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a mel is sampled from the flow.
-
-    Arguments
-    ---------
-    n_steps : int
-        Steps of the solver; 0 gives the mel decoder's own mel.
-    solver : Solver
-        From `lobes.solvers`.
-    schedule : callable
-        From `lobes.solvers`: where the steps lie.
-    temperature : float
-        Standard deviation of the noise that sampling starts from.
-    guidance : float
-        Scale of classifier-free guidance; 0 for none.
-    rescale : float
-        Rescaling of the guided field, 0..1.
-
-    Example
-    -------
-    >>> sampling = Sampling(n_steps=4)
-    >>> sampling.with_changes(solver="midpoint", n_steps=None).evaluations
-    8
-    """
-
-    n_steps: int = 32
-    solver: Any = field(default_factory=Euler)
-    schedule: Any = field(default_factory=Uniform)
-    temperature: float = 1.0
-    guidance: float = 0.0
-    rescale: float = 0.0
-
-    def __post_init__(self):
-        if self.n_steps < 0:
-            raise ValueError(f"n_steps must be 0 or more, found {self.n_steps}")
-        if self.temperature < 0:
-            raise ValueError(
-                f"temperature must be 0 or more, found {self.temperature}"
-            )
-
-    def with_changes(self, **changes):
-        """A copy with those changes that are not None.
-
-        Arguments
-        ---------
-        **changes
-            Fields by name; the solver also by its name.
-
-        Returns
-        -------
-        Sampling
-        """
-        changes = {k: v for k, v in changes.items() if v is not None}
-        if "solver" in changes:
-            changes["solver"] = get_solver(changes["solver"])
-        return replace(self, **changes)
-
-    @property
-    def evaluations(self):
-        """How often a decode calls the vector field."""
-        return self.n_steps * self.solver.evaluations_per_step
+from speechbrain_flowmac.lobes.sampling import Sampling
 
 
 class CodecLosses(NamedTuple):
@@ -96,7 +31,9 @@ class CodecLosses(NamedTuple):
     total : torch.Tensor
         The weighted sum.
     flow : torch.Tensor
-        L_CFM.
+        L_CFM, or another objective of the flow.
+    flow_mse : torch.Tensor
+        The flow's mean square error without weights, for logs.
     prior : torch.Tensor
         MSE + MAE of the decoded mel, normalised units.
     commitment : torch.Tensor
@@ -109,6 +46,7 @@ class CodecLosses(NamedTuple):
 
     total: Tensor
     flow: Tensor
+    flow_mse: Tensor
     prior: Tensor
     commitment: Tensor
     tokens: Tensor
@@ -130,10 +68,10 @@ class FlowMAC(nn.Module):
         Latents to tokens and back.
     decoder : MelDecoder
         Latents to mu, the decoded mel.
-    flow : FlowMatching
+    flow : Flow
         From noise to a mel, given mu.
     flow_weight : float
-        Weight of L_CFM in the training loss.
+        Weight of the flow's loss in the training loss.
     prior_weight : float
         Weight of MSE + MAE of the decoded mel.
     commitment_weight : float
@@ -195,6 +133,39 @@ class FlowMAC(nn.Module):
         self.prior_weight = prior_weight
         self.commitment_weight = commitment_weight
         self.sampling = Sampling() if sampling is None else sampling
+        self.frozen = ()
+
+    def freeze(self, names):
+        """Training leaves these parts, and so what they say, as they are.
+
+        A frozen quantizer still leaves out codebooks at random: what is
+        trained behind it hears every number of them.
+
+        Arguments
+        ---------
+        names : list of str
+            Of encoder, quantizer, decoder and flow.
+        """
+        known = ("encoder", "quantizer", "decoder", "flow")
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise ValueError(
+                f"no such parts to freeze: {', '.join(unknown)}; expected "
+                f"some of {', '.join(known)}"
+            )
+        self.frozen = tuple(names)
+        for name in names:
+            getattr(self, name).requires_grad_(False)
+        self.quantizer.frozen = "quantizer" in names
+        self.train(self.training)
+
+    def train(self, mode=True):
+        """The mode of what is not frozen."""
+        super().train(mode)
+        for name in self.frozen:
+            if name != "quantizer":
+                getattr(self, name).eval()
+        return self
 
     @property
     def mel_settings(self):
@@ -225,7 +196,7 @@ class FlowMAC(nn.Module):
 
         A field that works at several frame rates pairs frames from the start.
         """
-        return num_frames(self.flow.field.alignment, self.encoder.stride)
+        return num_frames(self.flow.alignment, self.encoder.stride)
 
     def decoder_receptive_field(self, sampling):
         """Token frames on each side that a decoded frame depends on, or None.
@@ -240,15 +211,10 @@ class FlowMAC(nn.Module):
         int or None
         """
         reach = self.decoder.receptive_field
-        field_reach = self.flow.field.receptive_field
-        if sampling.guidance and sampling.rescale:
-            field_reach = None  # rescaling looks at all frames
-        if reach is None or (sampling.evaluations and field_reach is None):
+        flow_reach = self.flow.receptive_field(sampling)
+        if reach is None or flow_reach is None:
             return None
-        if sampling.evaluations:
-            mel_frames = field_reach * sampling.evaluations
-            reach += num_frames(mel_frames, self.encoder.stride)
-        return reach
+        return reach + num_frames(flow_reach, self.encoder.stride)
 
     def analyse(self, wav, num_samples=None):
         """Normalised mel, its mask and the mask of token frames.
@@ -320,12 +286,12 @@ class FlowMAC(nn.Module):
         prior = masked_mean(error.square() + error.abs(), mel_mask)
         flow = self.flow(mel, mu, mel_mask, generator)
         total = (
-            self.flow_weight * flow
+            self.flow_weight * flow.total
             + self.prior_weight * prior
             + self.commitment_weight * coded.loss
         )
         return CodecLosses(
-            total, flow, prior, coded.loss, coded.tokens, token_mask
+            total, *flow, prior, coded.loss, coded.tokens, token_mask
         )
 
     @torch.no_grad()
@@ -384,18 +350,9 @@ class FlowMAC(nn.Module):
             mask = length_mask(lengths, tokens.shape[1])
             mel_mask = mask.repeat_interleave(stride, dim=1)
         mu = self.decoder(self.quantizer.decode(tokens), mask).float()
-        if sampling.n_steps == 0:
+        if self.flow.evaluations(sampling) == 0:
             return self.normalizer.denormalize(mu)
         noise = seeded_noise(seed, 0, start * stride, mu.shape[1], mu.shape[2])
-        noise = (sampling.temperature * noise).to(mu).expand_as(mu)
-        grid = sampling.schedule(sampling.n_steps, device=mu.device)
-        mel = self.flow.sample(
-            noise,
-            mu,
-            mel_mask,
-            sampling.solver,
-            grid,
-            sampling.guidance,
-            sampling.rescale,
-        ).x
+        noise = noise.to(mu).expand_as(mu)
+        mel = self.flow.sample(noise, mu, mel_mask, sampling)
         return self.normalizer.denormalize(mel)

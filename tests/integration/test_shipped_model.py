@@ -6,11 +6,19 @@ import soundfile
 import torch
 
 from speechbrain_flowmac import FlowMACCodec
+from speechbrain_flowmac.lobes.noise import seeded_noise
 from speechbrain_flowmac.models.loading import MODELS_FOLDER
 
 MODEL = "flowmac-24khz-3kbps"
 RATE = 24000
 TIME = np.arange(2 * RATE) / RATE
+
+# log-mel of frames 0, 20, 40 in bands 0, 60, 120
+GOLDEN = [
+    [-3.3124, -2.5340, -7.2545],
+    [-4.6826, -5.0237, -7.8905],
+    [-3.9179, -3.8177, -6.4532],
+]
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +87,18 @@ def test_noise_keeps_its_spectrum(codec):
 
 def test_silence_stays_silent(codec):
     assert level(through(codec, np.zeros(RATE))) < -70
+
+
+def test_the_default_is_one_euler_step_from_seeded_noise(codec):
+    """Written out, and a few values as they have been since the release."""
+    model = codec.codec
+    tokens = torch.arange(400).reshape(1, 50, 8) * 7 % 256
+    mel = model.decode(tokens, seed=3)
+    noise = seeded_noise(3, 0, 0, 50, 128)[None]
+    with torch.no_grad():
+        mu = model.decoder(model.quantizer.decode(tokens))
+        x = noise + model.flow.field(noise, torch.zeros(1), mu)
+    assert torch.equal(mel, model.normalizer.denormalize(x))
+    torch.testing.assert_close(
+        mel[0, ::20, ::60], torch.tensor(GOLDEN), atol=1e-3, rtol=0
+    )

@@ -15,15 +15,14 @@ from speechbrain_flowmac.lobes.features import (
     length_mask,
     num_frames,
 )
+from speechbrain_flowmac.lobes.flow import Flow, FlowLosses
 from speechbrain_flowmac.lobes.flow_matching import FlowMatching
 from speechbrain_flowmac.lobes.quantizer import ResidualQuantizer
 from speechbrain_flowmac.lobes.solvers import (
     RK4,
-    Euler,
     Heun,
     Midpoint,
     Sway,
-    Uniform,
 )
 from speechbrain_flowmac.lobes.transformer import Transformer
 from speechbrain_flowmac.lobes.vector_field import (
@@ -127,9 +126,9 @@ def test_terms_follow_their_formulas(stride):
     torch.testing.assert_close(
         losses.prior, error.square().mean() + error.abs().mean()
     )
-    torch.testing.assert_close(
-        losses.flow, codec.flow.loss(mel, mu, mask, generator(3)).detach()
-    )
+    total, mse = codec.flow.loss(mel, mu, mask, generator(3))
+    torch.testing.assert_close(losses.flow, total.detach())
+    torch.testing.assert_close(losses.flow_mse, mse)
 
 
 def test_padding_changes_no_loss(stride):
@@ -173,6 +172,42 @@ def test_training_lowers_the_loss():
         optimizer.step()
         history.append(losses.total.item())
     assert sum(history[-5:]) < 0.7 * sum(history[:5])
+
+
+def test_frozen_parts_stay_as_they_are_to_the_bit():
+    """Also what is no weight: codebooks that would follow the data."""
+    trunk = lambda: Transformer(8, 1, num_heads=2, dropout=0.5)  # noqa: E731
+    codec = make(trunk=trunk)
+    wav, lengths = make_batch()
+    before = {k: v.clone() for k, v in codec.state_dict().items()}
+    tokens, _ = codec.encode(wav, lengths)
+    codec.train()
+    codec.freeze(["encoder", "quantizer", "decoder"])
+    optimizer = torch.optim.AdamW(codec.parameters(), 1e-2)
+    counts, priors = set(), {}
+    for step in range(20):
+        torch.manual_seed(step)
+        losses = codec(wav, lengths, generator(step))
+        losses.total.backward()
+        optimizer.step()
+        used = int((losses.tokens >= 0).any(0).any(0).sum())
+        counts.add(used)
+        # the same mel from the same codebooks: no chance, no change
+        assert priors.setdefault(used, losses.prior.item()) == losses.prior
+    assert len(counts) > 1, "codebooks are left out as in training"
+    changed = {
+        name.split(".")[0]
+        for name, value in codec.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+    assert changed == {"flow"}
+    again, _ = codec.eval().encode(wav, lengths)
+    assert torch.equal(again, tokens)
+
+
+def test_what_cannot_be_frozen_is_told():
+    with pytest.raises(ValueError, match="freeze: encode; expected some of"):
+        make().freeze(["encode", "decoder"])
 
 
 TRUNKS = [
@@ -386,7 +421,7 @@ def test_receptive_fields(stride):
     ]
     assert reach == [own + math.ceil(n * field / stride) for n in range(6)]
     sampling = Sampling(n_steps=2, solver=RK4())
-    assert sampling.evaluations == 8
+    assert codec.flow.evaluations(sampling) == 8
     assert codec.decoder_receptive_field(sampling) == own + math.ceil(
         8 * field / stride
     )
@@ -402,37 +437,35 @@ def test_unbounded_receptive_fields():
     assert codec.decoder_receptive_field(Sampling(n_steps=0)) == 3
 
 
-def test_changes_leave_the_rest():
-    sampling = Sampling(n_steps=4, temperature=0.5)
-    changed = sampling.with_changes(
-        n_steps=None, guidance=1.5, solver="heun", schedule=Sway()
+class Shift(Flow):
+    """A flow of its own kind: no field, no solver."""
+
+    def loss(self, mel, mu, mask, generator):
+        mse = (mel - mu).square().mean()
+        return FlowLosses(3 * mse, mse.detach())
+
+    def sample(self, noise, mu, mask, sampling):
+        return mu + sampling.temperature * noise
+
+    def evaluations(self, sampling):
+        return 1
+
+    def receptive_field(self, sampling):
+        return 7
+
+
+def test_the_codec_knows_nothing_of_how_its_flow_works():
+    codec = make()
+    codec.flow = Shift()
+    tokens, sampling = random_tokens(), Sampling(temperature=0.0)
+    torch.testing.assert_close(
+        codec.decode(tokens, None, sampling),
+        make().decode(tokens, None, Sampling(n_steps=0)),
     )
-    assert isinstance(changed.solver, Heun)
-    assert isinstance(changed.schedule, Sway)
-    assert (changed.n_steps, changed.temperature) == (4, 0.5)
-    assert changed.guidance == 1.5
-    assert isinstance(sampling.solver, Euler) and sampling.guidance == 0
-    assert isinstance(sampling.schedule, Uniform)
-    assert sampling.with_changes(n_steps=0).n_steps == 0
-    assert changed.evaluations == 8
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        (dict(n_steps=-1), "found -1"),
-        (dict(temperature=-0.5), "found -0.5"),
-        (dict(solver="dopri5"), "dopri5"),
-    ],
-)
-def test_impossible_samplings_are_refused(change, message):
-    with pytest.raises(ValueError, match=message):
-        Sampling().with_changes(**change)
-
-
-def test_unknown_settings_are_refused():
-    with pytest.raises(TypeError, match="steps"):
-        Sampling().with_changes(steps=3)
+    assert codec.decoder_receptive_field(sampling) == 3 + 7
+    assert codec.alignment == 1
+    losses = codec.train()(*make_batch(), generator())
+    torch.testing.assert_close(losses.flow, 3 * losses.flow_mse)
 
 
 def test_bad_tokens_are_refused():

@@ -12,7 +12,8 @@ from speechbrain_flowmac.lobes.flow_matching import (
     UniformTime,
     masked_mean,
 )
-from speechbrain_flowmac.lobes.solvers import Euler, Heun, Sway, Uniform
+from speechbrain_flowmac.lobes.sampling import Sampling
+from speechbrain_flowmac.lobes.solvers import SOLVERS, get_solver
 from speechbrain_flowmac.lobes.vector_field import ConvNeXtField, UNetField
 
 M = 4
@@ -50,7 +51,7 @@ def test_loss_is_that_of_the_formula(sigma_min):
     recorder = Recorder()
     flow = FlowMatching(recorder, sigma_min)
     mel, mu = noise(0, 3, 7, M), noise(1, 3, 7, M)
-    loss = flow.loss(mel, mu, MASK, generator(5))
+    loss = flow.loss(mel, mu, MASK, generator(5)).total
 
     replay = generator(5)
     x_0 = torch.randn(mel.shape, generator=replay)
@@ -83,7 +84,7 @@ def test_a_perfect_field_has_no_loss():
             return (mel - shrink * x) / (1 - shrink * t[:, None, None])
 
     flow = FlowMatching(Perfect(), sigma_min=1e-2)
-    assert flow.loss(mel, mel, MASK, generator()) < 1e-8
+    assert flow.loss(mel, mel, MASK, generator()).total < 1e-8
 
 
 def padded_result(kind, padding):
@@ -91,7 +92,7 @@ def padded_result(kind, padding):
     outside = ~MASK.unsqueeze(-1)
     mel = noise(0, 3, 7, M).masked_fill(outside, padding).requires_grad_()
     mu = noise(1, 3, 7, M).masked_fill(outside, padding).requires_grad_()
-    loss = flow(mel, mu, MASK, generator())
+    loss = flow(mel, mu, MASK, generator()).total
     loss.backward()
     grads = [p.grad for p in flow.parameters()]
     return loss, [*grads, mel.grad[MASK], mu.grad[MASK]]
@@ -119,12 +120,13 @@ def test_loss_of_a_padded_batch_is_the_mean_over_valid_frames():
     recorder = Recorder()
     flow = FlowMatching(recorder)
     mel = noise(0, 3, 7, M)
-    loss = flow.loss(mel, mel, MASK, generator(3))
+    loss, mse = flow.loss(mel, mel, MASK, generator(3))
     x_0 = torch.randn(mel.shape, generator=generator(3))
     errors = (mel - (1 - 1e-4) * x_0).square()
     torch.testing.assert_close(loss, errors[MASK].mean())
+    assert torch.equal(mse, loss)
     torch.testing.assert_close(
-        flow.loss(mel, mel, None, generator(3)), errors.mean()
+        flow.loss(mel, mel, None, generator(3)).total, errors.mean()
     )
 
 
@@ -137,7 +139,7 @@ def test_masked_mean_of_nothing_is_zero():
 def test_gradients_flow_into_the_condition():
     flow = make_flow()
     mel, mu = noise(0, 2, 7, M), noise(1, 2, 7, M).requires_grad_()
-    flow(mel, mu, None, generator()).backward()
+    flow(mel, mu, None, generator()).total.backward()
     assert (mu.grad.abs().sum((1, 2)) > 0).all()
 
 
@@ -145,10 +147,10 @@ def test_chance_comes_from_the_generator_alone():
     flow = make_flow(condition_dropout=0.5)
     mel, mu = noise(0, 2, 7, M), noise(1, 2, 7, M)
     torch.manual_seed(1)
-    first = flow(mel, mu, None, generator(7))
+    first = flow(mel, mu, None, generator(7)).total
     torch.manual_seed(2)
-    assert torch.equal(flow(mel, mu, None, generator(7)), first)
-    losses = {flow(mel, mu, None, generator(s)).item() for s in range(5)}
+    assert torch.equal(flow(mel, mu, None, generator(7)).total, first)
+    losses = {flow(mel, mu, None, generator(s)).total.item() for s in range(5)}
     assert len(losses) == 5
 
 
@@ -188,27 +190,38 @@ def test_logit_normal_times_need_a_spread(std):
 def test_guidance_needs_a_model_trained_for_it():
     mel = noise(0, 1, 7, M)
     with pytest.raises(ValueError, match="condition_dropout"):
-        make_flow().sample(mel, mel, None, Euler(), Uniform()(2), guidance=1.0)
+        make_flow().sample(mel, mel, None, Sampling(n_steps=2, guidance=1.0))
 
 
 class Linear(torch.nn.Module):
     """The field whose flow moves every x_0 straight to x_0 + mu."""
 
+    receptive_field = 5
+    alignment = 4
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
     def forward(self, x, t, mu, mask=None):
+        self.calls += 1
         return mu
 
 
-@pytest.mark.parametrize("solver", [Euler(), Heun()])
-@pytest.mark.parametrize("grid", [Uniform()(1), Sway()(5)])
-def test_sampling_with_an_exact_field_gives_the_data(solver, grid):
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(
+    "settings", [{"n_steps": 1}, {"n_steps": 5, "schedule": "sway"}]
+)
+def test_sampling_with_an_exact_field_gives_the_data(solver, settings):
     data, x_0 = noise(0, 2, 7, M), noise(1, 2, 7, M)
-    solution = FlowMatching(Linear()).sample(
-        x_0, data - x_0, None, solver, grid
-    )
-    torch.testing.assert_close(solution.x, data)
-    steps = len(grid) - 1
-    assert solution.nfe == steps * solver.evaluations_per_step
-    assert not solution.x.requires_grad
+    sampling = Sampling().with_changes(solver=solver, **settings)
+    flow = FlowMatching(Linear())
+    x = flow.sample(x_0, data - x_0, None, sampling)
+    torch.testing.assert_close(x, data)
+    assert not x.requires_grad
+    assert flow.evaluations(sampling) == flow.field.calls
+    expected = settings["n_steps"] * get_solver(solver).evaluations_per_step
+    assert flow.field.calls == expected
 
 
 @pytest.mark.parametrize(
@@ -222,5 +235,25 @@ def test_guidance_moves_away_from_the_unconditional_field(mask):
     """For a field that is mu, that without condition is 0."""
     flow = FlowMatching(Linear(), condition_dropout=0.1)
     x_0, mu = noise(0, 2, 7, M), noise(1, 2, 7, M)
-    x = flow.sample(x_0, mu, mask, Euler(), Uniform()(3), guidance=0.5).x
+    x = flow.sample(x_0, mu, mask, Sampling(n_steps=3, guidance=0.5))
     torch.testing.assert_close(x, x_0 + 1.5 * mu)
+
+
+def test_temperature_scales_the_noise():
+    x_0, mu = noise(0, 2, 7, M), noise(1, 2, 7, M)
+    sampling = Sampling(n_steps=1, temperature=0.3)
+    x = FlowMatching(Linear()).sample(x_0, mu, None, sampling)
+    torch.testing.assert_close(x, 0.3 * x_0 + mu)
+
+
+def test_the_flow_answers_for_its_reach():
+    flow = FlowMatching(Linear())
+    assert flow.alignment == 4
+    assert flow.receptive_field(Sampling(n_steps=0)) == 0
+    assert flow.receptive_field(Sampling(n_steps=3)) == 15
+    guided = Sampling(n_steps=3, guidance=1.0)
+    assert flow.receptive_field(guided) == 15
+    assert flow.receptive_field(guided.with_changes(rescale=0.5)) is None
+    flow.field.receptive_field = None
+    assert flow.receptive_field(Sampling(n_steps=3)) is None
+    assert flow.receptive_field(Sampling(n_steps=0)) == 0

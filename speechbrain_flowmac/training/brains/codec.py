@@ -18,13 +18,16 @@ class FlowMACBrain(TrainingBrain):
     Batches hold sig [B, T] and num_samples [B]. Validation reports, beside
     the losses, the L1 distance of decoded mels in natural-log units (from the
     mel decoder, and sampled with the model's own settings) and how well the
-    codebooks are used.
+    codebooks are used. With `frozen` among the hparams (a list for
+    `FlowMAC.freeze`), the rest is trained alone.
     """
 
     model_name = "codec"
 
     def on_fit_start(self):
-        """Checks that ranks will share codebooks."""
+        """Freezes parts; checks that ranks will share codebooks."""
+        # before DDP looks for what has gradients
+        self.raw_model.freeze(getattr(self.hparams, "frozen", []))
         super().on_fit_start()
         if is_distributed() and not self.raw_model.quantizer.synchronized:
             raise RuntimeError(
@@ -47,6 +50,7 @@ class FlowMACBrain(TrainingBrain):
         losses = predictions
         terms = {
             "flow": losses.flow,
+            "flow_mse": losses.flow_mse,
             "prior": losses.prior,
             "commitment": losses.commitment,
         }
