@@ -105,6 +105,7 @@ def clear_padding(mask, *tensors):
 
     Example
     -------
+    >>> import torch
     >>> mask = torch.tensor([[True, False]])
     >>> clear_padding(mask, torch.full((1, 2, 1), 3.0))[0].flatten()
     tensor([3., 0.])
