@@ -45,10 +45,13 @@ def write_audio(file, suffix, header, blocks):
         ) as audio:
             for block in blocks:
                 audio.write(block)
-    except (AssertionError, soundfile.LibsndfileError):
+    except (AssertionError, soundfile.LibsndfileError) as error:
         # what libsndfile makes of a write that failed
         if kept.error is None:
-            raise
+            raise AudioFileError(
+                f"cannot write {header.num_channels} channels at "
+                f"{header.sample_rate} Hz as {kind}: {error}"
+            ) from error
     if kept.error is not None:
         raise kept.error
 

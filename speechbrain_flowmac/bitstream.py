@@ -84,6 +84,10 @@ MAX_CODES_PER_CHUNK = 2**20
 """Largest C * F * K; a reader holds one chunk, so this bounds its memory."""
 MAX_TOKENS_IN_MEMORY = 2**25
 """Most tokens that ``read_tokens`` returns: a day of mono at 3 kbit/s."""
+MAX_CLAIM = 10
+"""How many times its own size a file may claim and still be concealed."""
+POLICIES = ("raise", "conceal", "conceal-all")
+"""What to do about damage, see `BitstreamReader`."""
 
 _FIELDS = struct.Struct(">4sBBBB8sIHHQI")
 _CRC = struct.Struct(">I")
@@ -667,7 +671,9 @@ class BitstreamReader:
     on_damage : str
         "raise" refuses any fault. "conceal" yields damaged and missing
         chunks with ``ok=False`` and ignores what follows the last chunk;
-        a header must be whole all the same.
+        a header must be whole all the same. What is missing may be
+        ``MAX_CLAIM`` times what is there: a header may lie, and 40 bytes
+        can claim years. "conceal-all" believes it.
 
     Raises
     ------
@@ -696,19 +702,18 @@ class BitstreamReader:
     """
 
     def __init__(self, fileobj, on_damage: str = "raise"):
-        if on_damage not in ("raise", "conceal"):
+        if on_damage not in POLICIES:
             raise ValueError(
-                f"on_damage must be 'raise' or 'conceal', found {on_damage!r}"
+                f"on_damage must be one of {POLICIES}, found {on_damage!r}"
             )
         self._fileobj = fileobj
         self._strict = on_damage == "raise"
+        self._believes = on_damage == "conceal-all"
         self._next_index = 0
-        self.header = StreamHeader.from_bytes(
-            _read_up_to(fileobj, _HEADER_BYTES)
-        )
+        self._received = 0
+        self.header = StreamHeader.from_bytes(self._read(_HEADER_BYTES))
         self._header_crc = _header_crc(self.header)
-        if self._strict:
-            self._check_size()
+        self._check_size()
 
     def __iter__(self) -> Iterator[Chunk]:
         return self
@@ -719,7 +724,9 @@ class BitstreamReader:
             self._check_end()
             raise StopIteration
         size = _CRC.size + self.header.chunk_payload_bytes(index)
-        data = _read_up_to(self._fileobj, size)
+        data = self._read(size)
+        if len(data) < size and not self._strict:
+            self._check_claim(self._received)
         self._next_index += 1
         payload = data[_CRC.size :]
         crc = _chunk_crc(index, self._header_crc, payload)
@@ -727,6 +734,12 @@ class BitstreamReader:
         if self._strict and not ok:
             self._refuse(index, len(data), size)
         return self._chunk(index, payload if ok else None)
+
+    def _read(self, size: int) -> bytes:
+        """Read ``size`` bytes, or all there are, and count them."""
+        data = _read_up_to(self._fileobj, size)
+        self._received += len(data)
+        return data
 
     def _chunk(self, index: int, payload: bytes | None) -> Chunk:
         """Build a chunk, of zeros if there is no payload to trust."""
@@ -755,14 +768,25 @@ class BitstreamReader:
     def _check_size(self) -> None:
         """Compare the size of a seekable file with the header."""
         left = _bytes_left(self._fileobj)
-        expected = self.header.file_bytes - _HEADER_BYTES
-        if left is None or left == expected:
+        if left is None:
             return
-        error = TruncatedStreamError if left < expected else TrailingDataError
-        raise error(
-            f"the header says {_HEADER_BYTES + expected} bytes, found "
-            f"{_HEADER_BYTES + left}"
-        )
+        found, expected = self._received + left, self.header.file_bytes
+        if not self._strict:
+            self._check_claim(found)
+        elif found != expected:
+            raise (
+                TruncatedStreamError if found < expected else TrailingDataError
+            )(f"the header says {expected} bytes, found {found}")
+
+    def _check_claim(self, found: int) -> None:
+        """Refuse to conceal far more than a stream ever held."""
+        claimed = self.header.file_bytes
+        if claimed > MAX_CLAIM * found and not self._believes:
+            raise TruncatedStreamError(
+                f"the header says {claimed} bytes, found {found}: more than "
+                f"{MAX_CLAIM} times what is there is not concealed "
+                "(--conceal-all does)"
+            )
 
     def _check_end(self) -> None:
         """Refuse bytes after the last chunk, if strict."""
@@ -847,8 +871,8 @@ def read_tokens(source, on_damage: str = "raise"):
     source : str or path-like or binary file object
         Where to read.
     on_damage : str
-        "raise" refuses any fault; "conceal" fills damaged and missing
-        chunks as `conceal` does.
+        As for `BitstreamReader`; damaged and missing chunks are filled as
+        `conceal` does.
 
     Returns
     -------

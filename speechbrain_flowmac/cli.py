@@ -717,7 +717,7 @@ def inspect(source):
         after the last chunk.
     """
     with opened(source) as file:
-        reader = BitstreamReader(file, on_damage="conceal")
+        reader = BitstreamReader(file, on_damage="conceal-all")
         header = reader.header
         damaged = 0
         for index in range(header.num_chunks):
@@ -994,6 +994,13 @@ def build_parser():
         choices=("raise", "conceal"),
         default="raise",
         help="refuse damaged files, or fill the gaps (default: %(default)s)",
+    )
+    command.add_argument(
+        "--conceal-all",
+        action="store_const",
+        dest="on_damage",
+        const="conceal-all",
+        help="also fill more than ten times what a file holds",
     )
     _add_model(command)
 

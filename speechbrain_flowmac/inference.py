@@ -32,7 +32,11 @@ from speechbrain_flowmac.models.loading import (
 )
 
 
-class FingerprintMismatchError(ValueError):
+class StreamMismatchError(ValueError):
+    """A stream that the model cannot have written."""
+
+
+class FingerprintMismatchError(StreamMismatchError):
     """A stream that another model wrote."""
 
 
@@ -166,6 +170,11 @@ class FlowMACCodec(Pretrained):
         return self.codec.quantizer.codebook_size
 
     @property
+    def bits_per_code(self):
+        """Bits that a token takes in a stream."""
+        return (self.codebook_size - 1).bit_length()
+
+    @property
     def vocabulary(self):
         """Code vectors after projection, shape [K, C, H]."""
         return self.codec.quantizer.vocabulary
@@ -194,8 +203,7 @@ class FlowMACCodec(Pretrained):
         float
         """
         count = self.codec.quantizer.check_num_codebooks(num_codebooks)
-        bits = (self.codebook_size - 1).bit_length()
-        return self.frame_rate * count * bits
+        return self.frame_rate * count * self.bits_per_code
 
     def _on_device(self, x):
         return x.to(next(self.mods.parameters()).device)
@@ -440,7 +448,7 @@ class FlowMACCodec(Pretrained):
             num_codebooks=self.codec.quantizer.check_num_codebooks(
                 num_codebooks
             ),
-            bits_per_code=(self.codebook_size - 1).bit_length(),
+            bits_per_code=self.bits_per_code,
         )
 
     @torch.no_grad()
@@ -472,7 +480,6 @@ class FlowMACCodec(Pretrained):
                     progress(tokens.shape[1] * self.hop_length)
         return header
 
-    @torch.no_grad()
     def read_stream(
         self,
         reader,
@@ -490,23 +497,26 @@ class FlowMACCodec(Pretrained):
         n_steps, solver, guidance, seed
             As for `decode_batch`.
 
-        Yields
-        ------
-        numpy.ndarray
+        Returns
+        -------
+        iterator of numpy.ndarray
             float32, shape [n, channels]; num_samples in all.
         """
+        # before the first block is asked for, so before a file is made
+        self.check_stream(reader.header)
+        sampling = self.sampling(n_steps, solver, guidance)
+        return self._decoded(reader, sampling, seed)
+
+    @torch.no_grad()
+    def _decoded(self, reader, sampling, seed):
         header = reader.header
-        self.check_stream(header)
         left = header.num_samples
         blocks = (
             self._on_device(torch.from_numpy(chunk.tokens))
             for chunk in conceal(reader)
         )
         for wav in self.coder().decode(
-            blocks,
-            header.num_frames,
-            self.sampling(n_steps, solver, guidance),
-            seed,
+            blocks, header.num_frames, sampling, seed
         ):
             # the last frame may be longer than what was coded
             samples = wav[:, :left].clamp(-1, 1).T.cpu().numpy()
@@ -516,7 +526,10 @@ class FlowMACCodec(Pretrained):
         next(blocks, None)
 
     def check_stream(self, header):
-        """Refuses the stream of another model.
+        """Refuses a stream that this model cannot have written.
+
+        A header's checksum only finds accidents: whoever forges one can
+        state any rate, so none is taken from it.
 
         Arguments
         ---------
@@ -529,8 +542,17 @@ class FlowMACCodec(Pretrained):
                 f"{header.fingerprint.hex()}, this model's is "
                 f"{self.fingerprint[:8].hex()}"
             )
+        for name, found, ours in (
+            ("sample rate", header.sample_rate, self.sample_rate),
+            ("hop length", header.hop_length, self.hop_length),
+            ("bits per code", header.bits_per_code, self.bits_per_code),
+        ):
+            if found != ours:
+                raise StreamMismatchError(
+                    f"the stream says {name} {found}, the model has {ours}"
+                )
         if header.num_codebooks > self.num_codebooks:
-            raise FingerprintMismatchError(
+            raise StreamMismatchError(
                 f"the stream has {header.num_codebooks} codebooks, the model "
                 f"{self.num_codebooks}"
             )
@@ -569,7 +591,7 @@ class FlowMACCodec(Pretrained):
             Its ending says the format (wav, flac, ...); written whole or not
             at all.
         on_damage : str
-            "raise" or "conceal".
+            "raise", "conceal" or "conceal-all", see `BitstreamReader`.
         **options
             n_steps, solver, guidance, seed: as for `decode_batch`.
 
@@ -579,11 +601,7 @@ class FlowMACCodec(Pretrained):
         """
         with open(source, "rb") as file:
             reader = BitstreamReader(file, on_damage=on_damage)
+            blocks = self.read_stream(reader, **options)
             with atomic_write(target) as out:
-                write_audio(
-                    out,
-                    Path(target).suffix,
-                    reader.header,
-                    self.read_stream(reader, **options),
-                )
+                write_audio(out, Path(target).suffix, reader.header, blocks)
             return reader.header

@@ -1,5 +1,6 @@
 """The command line, with a tiny model of random weights."""
 
+import io
 import json
 import os
 import resource
@@ -8,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +19,7 @@ import soundfile
 from corpus import speech_like
 from tiny_model import make_tiny_model
 
+from speechbrain_flowmac.bitstream import BitstreamWriter, StreamHeader
 from speechbrain_flowmac.cli import main
 
 HOP = 512
@@ -454,7 +458,11 @@ def test_damage(fails, succeeds, flowmac, stream, here, name):
     stream.write_bytes(damage(stream.read_bytes()))
     fails(1, text, "decode", "a.fmac")
     fails(1, text, "transcode", "a.fmac", "-o", "b.fmac", "--codebooks", 2)
-    line = succeeds("decode", "a.fmac", "--on-damage", "conceal")
+    option = ["--on-damage", "conceal"]
+    if name == "only a header":
+        fails(1, "1660 bytes, found 40", "decode", "a.fmac", *option)
+        option = ["--conceal-all"]
+    line = succeeds("decode", "a.fmac", *option)
     assert f"{lost} of 5 chunks damaged and concealed" in line
     heard = read_audio("a.wav")
     assert heard.shape == good.shape
@@ -537,6 +545,63 @@ def test_the_stream_of_another_model_is_refused(fails, stream, tmp_path):
     other = make_tiny_model(tmp_path / "other", seed=1)
     argv = ["--model", str(other), "--device", "cpu"]
     fails(1, "another model", "decode", "a.fmac", model_options=argv)
+
+
+@pytest.mark.parametrize("policy", ["raise", "conceal", "conceal-all"])
+@pytest.mark.parametrize(
+    "text, place, value",
+    [
+        ("hop length 256", 20, (256).to_bytes(2, "big")),
+        ("sample rate 48000", 16, (48000).to_bytes(4, "big")),
+        ("sample rate 4294967295", 16, b"\xff" * 4),
+        ("bits per code 9", 7, b"\x09"),
+        ("9 codebooks", 6, b"\x09"),
+    ],
+)
+def test_a_header_that_lies_writes_nothing(
+    fails, here, stream, policy, text, place, value
+):
+    header = replace(
+        StreamHeader.from_bytes(stream.read_bytes()[:HEADER_BYTES]),
+        num_samples=200 * 256,
+    )
+    fields = bytearray(header.to_bytes()[:-4])
+    fields[place : place + len(value)] = value
+    frames = -(-200 * 256 // int.from_bytes(fields[20:22], "big"))
+    fields[32:36] = frames.to_bytes(4, "big")
+    crc = zlib.crc32(fields).to_bytes(4, "big")
+    stream.write_bytes(bytes(fields) + crc + bytes(2000))
+    option = ["--on-damage", policy]
+    if policy == "conceal-all":
+        option = ["--conceal-all"]
+    elif policy == "raise":
+        stream.write_bytes(forged_stream(bytes(fields) + crc))
+    fails(1, text, "decode", "a.fmac", *option)
+
+
+def forged_stream(header):
+    """A stream whose every checksum is right."""
+    file = io.BytesIO()
+    shape = StreamHeader.from_bytes(header)
+    with BitstreamWriter(file, shape) as writer:
+        writer.write(
+            np.zeros((1, shape.num_frames, shape.num_codebooks), np.int64)
+        )
+    return file.getvalue()
+
+
+def test_a_header_that_claims_years_is_not_believed(fails, stream):
+    header = StreamHeader((2**32 - 1) * HOP, fingerprint_of(stream))
+    stream.write_bytes(header.to_bytes())
+    start = time.perf_counter()
+    fails(1, "--conceal-all", "decode", "a.fmac", "--on-damage", "conceal")
+    assert time.perf_counter() - start < 5
+
+
+def fingerprint_of(stream):
+    return StreamHeader.from_bytes(
+        stream.read_bytes()[:HEADER_BYTES]
+    ).fingerprint
 
 
 # Bad options

@@ -4,6 +4,7 @@ import io
 import itertools
 import os
 import struct
+import time
 import zlib
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from speechbrain_flowmac.bitstream import (
+    MAX_CLAIM,
     MAX_TOKENS_IN_MEMORY,
     BitstreamError,
     BitstreamReader,
@@ -446,7 +448,10 @@ def test_every_truncation_is_noticed(kind):
             with pytest.raises(TruncatedStreamError):
                 read_tokens(kind(data[:size]), "conceal")
             continue
-        chunks = list(BitstreamReader(kind(data[:size]), "conceal"))
+        if len(data) > MAX_CLAIM * size:
+            with pytest.raises(TruncatedStreamError, match="conceal-all"):
+                read_tokens(kind(data[:size]), "conceal")
+        chunks = list(BitstreamReader(kind(data[:size]), "conceal-all"))
         assert len(chunks) == header.num_chunks
         for chunk in chunks:
             assert chunk.ok is (chunk_span(header, chunk.index)[1] <= size)
@@ -550,15 +555,41 @@ def test_a_forged_length_costs_no_memory(samples, books, bits, body):
     with pytest.raises(BitstreamError):
         for _ in BitstreamReader(Pipe(data)):
             pass
-    reader = BitstreamReader(Pipe(data), "conceal")
+    reader = BitstreamReader(Pipe(data), "conceal-all")
     assert not any(chunk.ok for chunk in itertools.islice(reader, 5))
+
+
+@pytest.mark.parametrize("kind", [io.BytesIO, Pipe])
+@pytest.mark.parametrize("body", [b"", bytes(500)])
+@pytest.mark.parametrize("frames", [2**32 - 1, 2**20, 10_000])
+def test_a_forged_length_costs_no_time(kind, body, frames):
+    header = StreamHeader(frames * 512, bytes(8))
+    data = header.to_bytes() + body
+    start = time.perf_counter()
+    with pytest.raises(TruncatedStreamError, match=f"found {len(data)}"):
+        for _ in conceal(BitstreamReader(kind(data), "conceal")):
+            pass
+    assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize("kind", [io.BytesIO, Pipe])
+def test_ten_times_what_is_there_is_concealed_and_no_more(kind):
+    header = StreamHeader(200 * 512, FINGERPRINT, frames_per_chunk=1)
+    data = encode(header, random_tokens(header))
+    least = -(-len(data) // MAX_CLAIM)
+    chunks = list(BitstreamReader(kind(data[:least]), "conceal"))
+    assert len(chunks) == 200
+    with pytest.raises(TruncatedStreamError):
+        list(BitstreamReader(kind(data[: least - 1]), "conceal"))
+    chunks = BitstreamReader(kind(data[: least - 1]), "conceal-all")
+    assert len(list(chunks)) == 200
 
 
 def test_a_stream_too_long_for_memory_is_refused():
     frames = MAX_TOKENS_IN_MEMORY // 8 + 1
     header = StreamHeader(frames * 512, bytes(8))
     with pytest.raises(BitstreamError, match="BitstreamReader"):
-        read_tokens(Pipe(header.to_bytes()), "conceal")
+        read_tokens(Pipe(header.to_bytes()), "conceal-all")
 
 
 def test_text_files_are_refused_with_a_hint():

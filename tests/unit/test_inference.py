@@ -246,3 +246,12 @@ def test_bad_audio_leaves_nothing(codec, tmp_path):
         codec.compress(tmp_path / "no.wav", tmp_path / "out.fmac")
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"text.wav", "empty.wav"}
+
+
+def test_a_format_that_cannot_hold_the_channels_is_said_so(codec, tmp_path):
+    noise = np.random.default_rng(0).normal(size=(2000, 3)) * 0.1
+    soundfile.write(tmp_path / "in.wav", noise, 24000)
+    codec.compress(tmp_path / "in.wav", tmp_path / "a.fmac", mix=False)
+    with pytest.raises(AudioFileError, match="3 channels .* MP3"):
+        codec.decompress(tmp_path / "a.fmac", tmp_path / "out.mp3")
+    assert not (tmp_path / "out.mp3").exists()
