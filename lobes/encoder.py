@@ -8,7 +8,7 @@ frame, so that a mel of twice the frame rate gives the same token rate.
 
 from torch import nn
 
-from speechbrain_flowmac.lobes.features import num_frames
+from speechbrain_flowmac.lobes.lengths import num_frames
 
 
 def stride_mask(mask, stride):

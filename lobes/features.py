@@ -1,8 +1,5 @@
 """Log-mel spectrograms in the BigVGAN convention, and their normalisation.
 
-One function, `num_frames`, says how many frames a signal has; everything
-else calls it.
-
     samples  |--------- T ---------|zeros to N * hop|
     padded   |pad| N * hop                        |pad|   by reflection
     frames   N = ceil(T / hop), frame n starts at n * hop - pad
@@ -15,6 +12,13 @@ from dataclasses import asdict, dataclass, fields
 
 import torch
 from torch import nn
+
+# all three can be imported from here too, where they once were
+from speechbrain_flowmac.lobes.lengths import (  # noqa: F401
+    absolute_lengths,
+    length_mask,
+    num_frames,
+)
 
 MAGNITUDE_FLOOR = 1e-9
 MEL_FLOOR = 1e-5
@@ -106,81 +110,6 @@ class MelSettings:
             f"mel settings differ in {', '.join(different)}:\n"
             f"  {names[0]}: {asdict(self)}\n  {names[1]}: {asdict(other)}"
         )
-
-
-def num_frames(num_samples, hop_length):
-    """Number of frames of a signal: N = ceil(T / hop).
-
-    Arguments
-    ---------
-    num_samples : int or torch.Tensor
-        Samples T.
-    hop_length : int
-        Samples per frame.
-
-    Returns
-    -------
-    int or torch.Tensor
-
-    Example
-    -------
-    >>> num_frames(24000, 512), num_frames(torch.tensor([512, 513]), 512)
-    (47, tensor([1, 2]))
-    """
-    return -(-num_samples // hop_length)
-
-
-def length_mask(lengths, max_length):
-    """Boolean mask from exact lengths.
-
-    Arguments
-    ---------
-    lengths : torch.Tensor
-        Integer lengths, shape [B].
-    max_length : int
-        Width N of the mask.
-
-    Returns
-    -------
-    torch.Tensor
-        Shape [B, N], True where valid.
-
-    Example
-    -------
-    >>> length_mask(torch.tensor([1, 3]), 3).int()
-    tensor([[1, 0, 0],
-            [1, 1, 1]], dtype=torch.int32)
-    """
-    steps = torch.arange(max_length, device=lengths.device)
-    return steps[None] < lengths[:, None]
-
-
-def absolute_lengths(relative, max_length):
-    """Exact lengths from SpeechBrain's relative ones, rounded.
-
-    Arguments
-    ---------
-    relative : torch.Tensor
-        Lengths in (0, 1], shape [B].
-    max_length : int
-        The length that 1.0 stands for.
-
-    Returns
-    -------
-    torch.Tensor
-        int64, shape [B].
-
-    Example
-    -------
-    >>> absolute_lengths(torch.tensor([0.5, 1.0]), 24000)
-    tensor([12000, 24000])
-    """
-    if not bool(((relative > 0) & (relative <= 1)).all()):
-        raise ValueError(
-            "relative lengths must be in (0, 1], found "
-            f"{relative.min().item():g} to {relative.max().item():g}"
-        )
-    return (relative.double() * max_length).round().long().clamp(min=1)
 
 
 def hz_to_mel(hz):

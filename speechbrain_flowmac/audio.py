@@ -9,7 +9,8 @@ import soundfile
 import soxr
 import torch
 
-from speechbrain_flowmac.lobes.features import num_frames
+from speechbrain_flowmac.admission import check_samples
+from speechbrain_flowmac.lobes.lengths import num_frames
 
 BLOCK_SAMPLES = 1 << 18
 
@@ -135,14 +136,13 @@ class AudioReader:
             resampler = soxr.ResampleStream(
                 rate, self.sample_rate, self.num_channels, dtype="float32"
             )
+        position = 0
         while True:
             block = self.file.read(
                 BLOCK_SAMPLES, dtype="float32", always_2d=True
             )
-            if not np.isfinite(block).all():
-                raise AudioFileError(
-                    "the audio has samples that are no numbers"
-                )
+            check_samples(torch.from_numpy(block.T), position, "channel")
+            position += len(block)
             if self.mix:
                 block = block.mean(1, keepdims=True)
             last = len(block) < BLOCK_SAMPLES

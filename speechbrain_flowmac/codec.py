@@ -16,8 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from speechbrain_flowmac.lobes.features import length_mask, num_frames
 from speechbrain_flowmac.lobes.flow_matching import masked_mean
+from speechbrain_flowmac.lobes.lengths import length_mask, num_frames
 from speechbrain_flowmac.lobes.noise import seeded_noise
 from speechbrain_flowmac.lobes.quantizer import QuantizerOutput
 from speechbrain_flowmac.lobes.sampling import Sampling

@@ -12,6 +12,7 @@ from hyperpyyaml import load_hyperpyyaml
 from speechbrain.inference.interfaces import Pretrained
 from speechbrain.utils.fetching import FetchConfig, LocalStrategy
 
+from speechbrain_flowmac.admission import admit_signals, admit_tokens
 from speechbrain_flowmac.audio import open_audio, write_audio
 from speechbrain_flowmac.bitstream import (
     BitstreamReader,
@@ -21,8 +22,8 @@ from speechbrain_flowmac.bitstream import (
     conceal,
 )
 from speechbrain_flowmac.chunking import ChunkedCoder
-from speechbrain_flowmac.lobes.features import absolute_lengths, length_mask
 from speechbrain_flowmac.lobes.harmonic_source import SynthesisState
+from speechbrain_flowmac.lobes.lengths import length_mask
 from speechbrain_flowmac.models.loading import (
     HPARAMS_FILE,
     MODULE_NAMES,
@@ -217,9 +218,10 @@ class FlowMACCodec(Pretrained):
         Arguments
         ---------
         wavs : torch.Tensor
-            Shape [B, T] at `sample_rate`.
+            Shape [B, T] or [B, 1, T], at `sample_rate`; see `admission`.
         wav_lens : torch.Tensor or None
-            Relative lengths in (0, 1], shape [B]; None if all are full.
+            Relative lengths, floats in (0, 1], or exact ones, integers, shape
+            [B]; None if all are full.
         num_codebooks : int or None
             Keep the first so many; None for all.
 
@@ -229,18 +231,11 @@ class FlowMACCodec(Pretrained):
             Tokens, int64 [B, N, num_codebooks], 0 past an item's end, and
             exact numbers of frames, int64 [B].
         """
-        if wavs.ndim != 2:
-            raise ValueError(
-                f"expected waveforms [B, T], found {list(wavs.shape)}"
-            )
-        wavs = self._on_device(wavs).float()
-        num_samples = None
-        if wav_lens is not None:
-            num_samples = absolute_lengths(
-                self._on_device(wav_lens), wavs.shape[1]
-            )
-            wavs = wavs * length_mask(num_samples, wavs.shape[1])
-        return self.codec.encode(wavs, num_samples, num_codebooks)
+        self.codec.quantizer.check_num_codebooks(num_codebooks)
+        wavs, num_samples = admit_signals(wavs, wav_lens)
+        return self.codec.encode(
+            self._on_device(wavs), self._on_device(num_samples), num_codebooks
+        )
 
     @torch.no_grad()
     def decode_batch(
@@ -257,9 +252,10 @@ class FlowMACCodec(Pretrained):
         Arguments
         ---------
         tokens : torch.Tensor
-            int64, shape [B, N, k], any k up to K.
+            Integers in 0..C-1, shape [B, N, k], any k up to K.
         lengths : torch.Tensor or None
-            Exact numbers of frames, int64 [B]; None if all are N.
+            Exact numbers of frames, integers, or relative ones, floats in
+            (0, 1], shape [B]; None if all are N.
         n_steps : int or None
             Steps of the solver (0: the mel decoder alone); None for the
             model's own.
@@ -275,12 +271,10 @@ class FlowMACCodec(Pretrained):
         torch.Tensor
             Shape [B, N * hop]; 0 past an item's end.
         """
-        self._check_tokens(tokens)
-        tokens = self._on_device(tokens)
+        tokens, lengths = self.admit_tokens(tokens, lengths)
         sampling = self.sampling(n_steps, solver, guidance)
         mask = None
         if lengths is not None:
-            lengths = self._on_device(torch.as_tensor(lengths))
             stride = self.codec.encoder.stride
             mask = length_mask(lengths, tokens.shape[1])
             mask = mask.repeat_interleave(stride, dim=1)
@@ -303,12 +297,26 @@ class FlowMACCodec(Pretrained):
             n_steps=n_steps, solver=solver, guidance=guidance
         )
 
-    def _check_tokens(self, tokens):
-        if tokens.ndim != 3 or tokens.is_floating_point():
-            raise ValueError(
-                "expected integer tokens [B, N, K], found "
-                f"{tokens.dtype} {list(tokens.shape)}"
-            )
+    def admit_tokens(self, tokens, lengths=None):
+        """Tokens and lengths as the networks take them, or an error.
+
+        Arguments
+        ---------
+        tokens, lengths
+            As for `decode_batch`.
+
+        Returns
+        -------
+        tuple
+            int64 [B, N, k] and exact numbers of frames, int64 [B], or None
+            if all are N.
+        """
+        tokens, frames = admit_tokens(
+            tokens, lengths, self.num_codebooks, self.codebook_size
+        )
+        tokens, frames = self._on_device(tokens), self._on_device(frames)
+        full = bool((frames == tokens.shape[1]).all())
+        return tokens, None if full else frames
 
     def forward(self, wavs, wav_lens=None):
         """Tokens [B, N, K] and their embeddings [B, N, H]."""
@@ -322,10 +330,8 @@ class FlowMACCodec(Pretrained):
 
         Arguments
         ---------
-        signal : torch.Tensor
-            Shape [B, T].
-        lengths : torch.Tensor or None
-            Relative lengths, shape [B].
+        signal, lengths
+            As for `encode_batch`.
         num_codebooks : int or None
             None for all.
         **kwargs
@@ -345,12 +351,11 @@ class FlowMACCodec(Pretrained):
 
         Arguments
         ---------
-        tokens : torch.Tensor
-            int64, shape [B, N, k].
-        length : torch.Tensor or None
-            Relative lengths, shape [B].
-        n_steps, solver, seed
+        tokens, n_steps, solver, seed
             As for `decode_batch`.
+        length : torch.Tensor or None
+            Its `lengths`. Relative ones may be those of the signal: no frame
+            is lost, and at most one is gained.
         **kwargs
             Ignored, as the interface asks.
 
@@ -359,11 +364,8 @@ class FlowMACCodec(Pretrained):
         torch.Tensor
             Shape [B, N * hop].
         """
-        frames = None
-        if length is not None:
-            frames = absolute_lengths(length, tokens.shape[1])
         return self.decode_batch(
-            tokens, frames, n_steps=n_steps, solver=solver, seed=seed
+            tokens, length, n_steps=n_steps, solver=solver, seed=seed
         )
 
     def get_pretrained_embeddings(

@@ -99,7 +99,7 @@ class Conditions:
 
         Raises
         ------
-        AudioFileError
+        AudioFileError, SignalError
             If the file cannot be read, or has no samples or no numbers.
         """
         return _reference(self.data / name, self.sample_rate, self.level_db)

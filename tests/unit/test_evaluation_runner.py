@@ -595,7 +595,7 @@ def test_unreadable_files_are_left_out(conditions, data):
     assert sorted(complaints) == names[1:]
     errors = {x["name"]: x["error"] for x in found["unreadable"]}
     assert "cannot read" in errors["empty.wav"]
-    assert "no numbers" in errors["hole.wav"]
+    assert "found nan at sample 7" in errors["hole.wav"]
     assert "no samples" in errors["none.wav"]
     assert "cannot read" in errors["text.wav"]
     assert {x["file"] for x in found["results"]} == {"a.wav"}
