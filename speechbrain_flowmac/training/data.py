@@ -1,25 +1,24 @@
-"""Training data: manifests to batches.
+"""Training data: manifests to batches, item by item.
+
+A task lists the dynamic items that it wants of an utterance: a crop or the
+whole of its sound, F0 labels, text, tokens. A new one is a class with `takes`
+and `provides`, or a function that SpeechBrain's decorators say them of.
 
 Every random choice is a function of the seed, the epoch and the utterance, so
 that a run that was killed goes on exactly as if it had not been.
 """
 
-import json
-import logging
 import zlib
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
-import speechbrain as sb
 import torch
-from tqdm import tqdm
+from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.utils.data_pipeline import DynamicItem
 
-from speechbrain_flowmac.lobes.features import RunningStatistics, num_frames
-
-logger = logging.getLogger(__name__)
+from speechbrain_flowmac.lobes.features import num_frames
 
 F0_RATE = 16000  # of the pitch detector, in Hz
 # Below SwiftF0's own 0.5: calling breath voiced costs a vocoder less, which
@@ -109,8 +108,29 @@ def label_f0(signal, sample_rate, hop_length, num_frames, f_min, f_max):
     return torch.from_numpy(f0).float()
 
 
-class Cropper:
-    """Reads training crops: a random stretch, at a random gain.
+class Audio(DynamicItem):
+    """The whole sound of an utterance.
+
+    Arguments
+    ---------
+    sample_rate : int
+        Wanted, in Hz.
+    """
+
+    takes = ("wav",)
+    provides = ("sig", "num_samples")
+
+    def __init__(self, sample_rate):
+        self.sample_rate = sample_rate
+
+    def __call__(self, path):
+        """Returns float32 [T] and T."""
+        signal = read_crop(path, None, self.sample_rate)
+        return signal, len(signal)
+
+
+class Cropper(DynamicItem):
+    """A random stretch of an utterance.
 
     Arguments
     ---------
@@ -127,6 +147,9 @@ class Cropper:
     mixer : SoundMixer or None
         Gives some of the crops noise or tones, before the gain.
     """
+
+    takes = ("id", "wav")
+    provides = ("sig", "num_samples")
 
     def __init__(
         self,
@@ -146,15 +169,15 @@ class Cropper:
 
     def __call__(self, utterance, path):
         """Returns the crop, zero-padded to its length, and its true length."""
-        chance = np.random.default_rng(
+        rng = np.random.default_rng(
             [self.seed, self.epoch_counter.current, crc32(utterance)]
         )
         signal = read_crop(
-            path, self.num_samples, self.sample_rate, chance.random()
+            path, self.num_samples, self.sample_rate, rng.random()
         )
         if self.mixer is not None:
-            signal = self.mixer(signal, self.sample_rate, chance)
-        gain = 10 ** (chance.uniform(*self.gain_db) / 20)
+            signal = self.mixer(signal, self.sample_rate, rng)
+        gain = 10 ** (rng.uniform(*self.gain_db) / 20)
         peak = signal.abs().max().item() if len(signal) else 0.0
         signal = signal * min(gain, 1 / max(peak, 1e-5))
         missing = self.num_samples - len(signal)
@@ -166,125 +189,122 @@ def crc32(text):
     return zlib.crc32(text.encode())
 
 
-def make_dataset(
-    manifest, data_folder, sample_rate, cropper=None, f0_labels=None
-):
-    """A SpeechBrain dataset of waveforms.
+class F0Labels(DynamicItem):
+    """F0 of the sound as it is given to the model, whatever was done to it.
+
+    Arguments
+    ---------
+    sample_rate : int
+        In Hz.
+    frame_length : int
+        Samples per mel frame.
+    upsample : int
+        Labels per mel frame.
+    f_min : float
+        Lowest F0 in Hz.
+    f_max : float
+        Highest F0 in Hz.
+    """
+
+    takes = ("sig",)
+    provides = ("f0",)
+
+    def __init__(self, sample_rate, frame_length, upsample, f_min, f_max):
+        self.sample_rate = sample_rate
+        self.frame_length = frame_length
+        self.upsample = upsample
+        self.f_min = f_min
+        self.f_max = f_max
+
+    def __call__(self, signal):
+        """Returns Hz, 0 where unvoiced: [upsample * ceil(T / frame_length)]."""
+        return label_f0(
+            signal,
+            self.sample_rate,
+            self.frame_length // self.upsample,
+            self.upsample * num_frames(len(signal), self.frame_length),
+            self.f_min,
+            self.f_max,
+        )
+
+
+class TextTokens(DynamicItem):
+    """What is said, as numbers.
+
+    Arguments
+    ---------
+    encode : callable
+        From text to a list of int, as `encode_as_ids` of a SentencePiece
+        model or `encode_sequence` of SpeechBrain's `CTCTextEncoder` are.
+    """
+
+    takes = ("label",)
+    provides = ("text", "text_tokens")
+
+    def __init__(self, encode):
+        self.encode = encode
+
+    def __call__(self, label):
+        """Returns the manifest's text and int64 [U]."""
+        return label, torch.tensor(self.encode(label), dtype=torch.long)
+
+
+class CodecTokens(DynamicItem):
+    """The sound's tokens.
+
+    They do not depend on what else is in a batch, so each utterance can be
+    coded on its own.
+
+    Arguments
+    ---------
+    codec : speechbrain_flowmac.FlowMACCodec
+        At the sample rate of the sound.
+    num_codebooks : int or None
+        None for all.
+    """
+
+    takes = ("sig",)
+    provides = ("tokens",)
+
+    def __init__(self, codec, num_codebooks=None):
+        self.codec = codec
+        self.num_codebooks = num_codebooks
+
+    def __call__(self, signal):
+        """Returns int64 [N, K]."""
+        tokens, _ = self.codec.encode_batch(
+            signal.unsqueeze(0), num_codebooks=self.num_codebooks
+        )
+        return tokens[0].cpu()
+
+
+def make_dataset(manifest, data_folder, items, keys=()):
+    """A SpeechBrain dataset of the items that a task wants.
 
     Arguments
     ---------
     manifest : str
-        JSON file, as `libritts_prepare` writes.
+        JSON file, as `libritts_prepare` writes: an entry with wav, duration,
+        spk_id and label for each utterance.
     data_folder : str
         Stands for {data_root} in the manifest.
-    sample_rate : int
-        In Hz.
-    cropper : Cropper or None
-        None for whole utterances.
-    f0_labels : dict or None
-        `upsample` (labels per frame of `frame_length` samples), `f_min` and
-        `f_max` in Hz; None for no labels.
+    items : list of DynamicItem
+        `Audio`, `Cropper`, `F0Labels`, `TextTokens`, `CodecTokens` or others;
+        one may take what another provides.
+    keys : list of str
+        Entries of the manifest that are wanted as they are.
 
     Returns
     -------
     speechbrain.dataio.dataset.DynamicItemDataset
-        With id, sig [T], num_samples and, where asked, f0 [F].
+        With id, all that the items provide, and `keys`.
     """
-    dataset = sb.dataio.dataset.DynamicItemDataset.from_json(
+    dataset = DynamicItemDataset.from_json(
         manifest, replacements={"data_root": str(data_folder)}
     )
-
-    @sb.utils.data_pipeline.takes("id", "wav")
-    @sb.utils.data_pipeline.provides("sig", "num_samples")
-    def read(utterance, path):
-        if cropper is None:
-            signal = read_crop(path, None, sample_rate)
-            yield signal
-            yield len(signal)
-        else:
-            yield from cropper(utterance, path)
-
-    dataset.add_dynamic_item(read)
-    keys = ["id", "sig", "num_samples"]
-    if f0_labels is not None:
-        upsample, frame = f0_labels["upsample"], f0_labels["frame_length"]
-
-        @sb.utils.data_pipeline.takes("sig")
-        @sb.utils.data_pipeline.provides("f0")
-        def label(signal):
-            return label_f0(
-                signal,
-                sample_rate,
-                frame // upsample,
-                upsample * num_frames(len(signal), frame),
-                f0_labels["f_min"],
-                f0_labels["f_max"],
-            )
-
-        dataset.add_dynamic_item(label)
-        keys.append("f0")
-    dataset.set_output_keys(keys)
+    provided = []
+    for item in items:
+        dataset.add_dynamic_item(item)
+        provided.extend(item.provides)
+    dataset.set_output_keys(["id", *provided, *keys])
     return dataset
-
-
-def mel_statistics(dataset, features, max_utterances=1000, seed=0):
-    """Global mean and standard deviation of a dataset's log-mels.
-
-    Arguments
-    ---------
-    dataset : DynamicItemDataset
-        From `make_dataset`, whole utterances.
-    features : LogMel
-        Front end.
-    max_utterances : int
-        A random choice of so many is enough for two numbers.
-    seed : int
-        Of the choice.
-
-    Returns
-    -------
-    dict
-        mean, std, frames and utterances.
-    """
-    chosen = np.random.default_rng(seed).permutation(len(dataset))
-    chosen = chosen[:max_utterances]
-    statistics = RunningStatistics()
-    for index in tqdm(chosen, desc="mel statistics", dynamic_ncols=True):
-        signal = dataset[int(index)]["sig"]
-        with torch.no_grad():
-            statistics.update(features(signal.unsqueeze(0)))
-    return {
-        "mean": statistics.mean,
-        "std": statistics.std,
-        "frames": statistics.count // features.settings.n_mels,
-        "utterances": len(chosen),
-    }
-
-
-def load_or_compute_statistics(path, dataset, features, **options):
-    """`mel_statistics`, kept in a JSON file.
-
-    Arguments
-    ---------
-    path : str
-        Read if it exists, else written.
-    dataset : DynamicItemDataset
-        From `make_dataset`, whole utterances.
-    features : LogMel
-        Front end.
-    **options
-        For `mel_statistics`.
-
-    Returns
-    -------
-    dict
-    """
-    path = Path(path)
-    if path.exists():
-        return json.loads(path.read_text())
-    statistics = mel_statistics(dataset, features, **options)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(statistics, indent=2) + "\n")
-    temporary.replace(path)
-    logger.info("mel statistics %s", statistics)
-    return statistics

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -215,6 +216,40 @@ def test_torchrun_starts_the_recipe(corpus, tmp_path, light):
         "epoch: 2, step: 4",
     ]
     assert log.count("test loss") == 1
+
+
+# From where people start it
+
+
+def test_a_copied_recipe_trains_and_is_stopped_by_its_limit(
+    corpus, tmp_path, light
+):
+    folder = tmp_path / "mine"
+    shutil.copytree(recipe(light["codec"]).parent, folder)  # follows links
+    yaml = folder / "hparams" / "my.yaml"
+    yaml.parent.mkdir()
+    shutil.copy(light["codec"], yaml)
+    options = arguments(
+        light["codec"], corpus, "results", optimizer_step_limit=3
+    )
+    elsewhere = [str(ROOT / "recipes"), str(ROOT / "recipes" / "LibriTTS")]
+    result = subprocess.run(
+        [sys.executable, "train.py", "hparams/my.yaml", *options[1:]],
+        cwd=folder,
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(
+                path for path in sys.path if path not in elsewhere
+            ),
+        },
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    log = (folder / "results" / "train_log.txt").read_text()
+    assert "epoch: 2, step: 3," in log
 
 
 # Refused

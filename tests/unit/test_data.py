@@ -1,4 +1,4 @@
-"""Properties of the data pipeline: crops, rates, F0 labels, statistics."""
+"""Properties of the data pipeline: crops, rates, items, statistics."""
 
 import json
 from types import SimpleNamespace
@@ -9,16 +9,24 @@ import soundfile
 import torch
 from corpus import speech_like
 from scipy.signal import resample_poly
+from speechbrain.dataio.batch import PaddedBatch
+from speechbrain.utils.data_pipeline import provides, takes
 from torch.utils.data import DataLoader
 
 from speechbrain_flowmac.lobes.features import LogMel, MelSettings
 from speechbrain_flowmac.training.data import (
+    Audio,
+    CodecTokens,
     Cropper,
+    F0Labels,
+    TextTokens,
     label_f0,
-    load_or_compute_statistics,
     make_dataset,
-    mel_statistics,
     read_crop,
+)
+from speechbrain_flowmac.training.statistics import (
+    load_or_compute_statistics,
+    mel_statistics,
 )
 
 RATE = 24000
@@ -230,34 +238,38 @@ def test_labels_past_the_end_are_unvoiced():
     assert not labels(tone(150.0, 0.5), 94)[52:].any()
 
 
-# Datasets and statistics
+# Datasets
 
 
 @pytest.fixture
 def manifest(sounds, tmp_path):
     """Manifest of two utterances."""
     path = tmp_path / "manifest.json"
-    names = ("mono", "short")
+    texts = {"mono": "one mouse", "short": "two"}
     path.write_text(
-        json.dumps({n: {"wav": f"{{data_root}}/{n}.wav"} for n in names})
+        json.dumps(
+            {
+                name: {"wav": f"{{data_root}}/{name}.wav", "label": text}
+                for name, text in texts.items()
+            }
+        )
     )
     return path
 
 
 def test_dataset_of_whole_utterances(sounds, manifest):
-    dataset = make_dataset(manifest, sounds, RATE)
+    dataset = make_dataset(manifest, sounds, [Audio(RATE)])
     assert [item["id"] for item in dataset] == ["mono", "short"]
     for item in dataset:
         assert torch.equal(item["sig"], read(sounds / f"{item['id']}.wav"))
         assert item["num_samples"] == len(item["sig"])
-        assert "f0" not in item
+        assert item.keys() == {"id", "sig", "num_samples"}
 
 
 def test_workers_see_the_epoch(sounds, manifest):
     epochs = SimpleNamespace(current=1)
-    dataset = make_dataset(
-        manifest, sounds, RATE, Cropper(RATE, 6000, 1, epochs)
-    )
+    crops = Cropper(RATE, 6000, 1, epochs)
+    dataset = make_dataset(manifest, sounds, [crops])
     for epochs.current in (1, 2):
         loader = DataLoader(dataset, batch_size=None, num_workers=1)
         for item, expected in zip(loader, dataset, strict=True):
@@ -265,15 +277,8 @@ def test_workers_see_the_epoch(sounds, manifest):
 
 
 def test_dataset_of_labelled_crops(sounds, manifest):
-    options = {
-        "frame_length": 512,
-        "upsample": 2,
-        "f_min": 50.0,
-        "f_max": 600.0,
-    }
-    dataset = make_dataset(
-        manifest, sounds, RATE, cropper(length=8192), f0_labels=options
-    )
+    labels = F0Labels(RATE, frame_length=512, upsample=2, f_min=50, f_max=600)
+    dataset = make_dataset(manifest, sounds, [cropper(length=8192), labels])
     for item in dataset:
         whole = len(read(sounds / f"{item['id']}.wav"))
         assert item["sig"].shape == (8192,)
@@ -283,9 +288,66 @@ def test_dataset_of_labelled_crops(sounds, manifest):
         assert torch.equal(item["f0"], expected)
 
 
+def characters(text):
+    """Numbers of letters, as a tokenizer gives them."""
+    return [ord(letter) for letter in text]
+
+
+def test_text_needs_no_sound(manifest):
+    # nothing is at the data folder: what is not asked for is not read
+    dataset = make_dataset(manifest, "nowhere", [TextTokens(characters)])
+    first, second = dataset
+    assert first.keys() == {"id", "text", "text_tokens"}
+    assert first["text"] == "one mouse"
+    assert second["text_tokens"].dtype == torch.int64
+    assert second["text_tokens"].tolist() == [116, 119, 111]
+
+
+class CountingCodec:
+    """A frame for every 512 samples; codebooks count in their own way."""
+
+    def encode_batch(self, wavs, num_codebooks=None):
+        frames = torch.arange(-(-wavs.shape[1] // 512))
+        steps = torch.arange(1, 1 + (num_codebooks or 8))
+        return (frames[:, None] * steps)[None], torch.ones(1)
+
+
+@pytest.mark.parametrize("count, given", [(8, None), (2, 2)])
+def test_sound_text_and_tokens_in_one_batch(sounds, manifest, count, given):
+    items = [
+        Audio(RATE),
+        CodecTokens(CountingCodec(), given),
+        TextTokens(characters),
+    ]
+    dataset = make_dataset(manifest, sounds, items, keys=["label"])
+    batch = PaddedBatch(list(dataset))
+    assert batch.label == batch.text == ["one mouse", "two"]
+    # 24000 and 5000 samples
+    assert batch.tokens.data.shape == (2, 47, count)
+    assert (batch.tokens.lengths * 47).tolist() == [47, 10]
+    assert batch.tokens.data[1, 9].tolist() == [
+        9 * k for k in range(1, count + 1)
+    ]
+    assert (batch.text_tokens.lengths * 9).round().tolist() == [9, 3]
+
+
+def test_an_item_of_ones_own_takes_what_others_provide(sounds, manifest):
+    @takes("sig")
+    @provides("peak")
+    def peak(signal):
+        return signal.abs().max().item()
+
+    for item in make_dataset(manifest, sounds, [Audio(RATE), peak]):
+        assert item["peak"] == item["sig"].abs().max()
+
+
+# Statistics
+
+
 def test_statistics_are_those_of_all_frames(sounds, manifest):
     features = LogMel(MelSettings())
-    found = mel_statistics(make_dataset(manifest, sounds, RATE), features)
+    dataset = make_dataset(manifest, sounds, [Audio(RATE)])
+    found = mel_statistics(dataset, features)
     mels = torch.cat(
         [
             features(read(sounds / f"{name}.wav")[None])[0]
@@ -299,7 +361,7 @@ def test_statistics_are_those_of_all_frames(sounds, manifest):
 
 
 def test_statistics_of_a_random_choice(sounds, manifest):
-    dataset = make_dataset(manifest, sounds, RATE)
+    dataset = make_dataset(manifest, sounds, [Audio(RATE)])
     features = LogMel(MelSettings())
     choices = [
         mel_statistics(dataset, features, max_utterances=1, seed=seed)
@@ -311,9 +373,34 @@ def test_statistics_of_a_random_choice(sounds, manifest):
 
 def test_statistics_are_computed_once(sounds, manifest, tmp_path):
     path = tmp_path / "statistics.json"
-    dataset = make_dataset(manifest, sounds, RATE)
-    first = load_or_compute_statistics(path, dataset, LogMel(MelSettings()))
+    features = LogMel(MelSettings())
+    first = load_or_compute_statistics(path, manifest, sounds, features)
     assert json.loads(path.read_text()) == first
-    # neither data nor front end is touched again
-    assert load_or_compute_statistics(path, None, None) == first
+    # the data may have moved, or be gone: it is not touched again
+    again = load_or_compute_statistics(path, manifest, "nowhere", features)
+    assert again == first
     assert [p.name for p in tmp_path.glob("statistics*")] == [path.name]
+
+
+@pytest.mark.parametrize("change", ["training set", "front end", "old file"])
+def test_statistics_of_something_else_are_made_anew(
+    sounds, manifest, tmp_path, change, caplog
+):
+    path = tmp_path / "statistics.json"
+    features = LogMel(MelSettings())
+    first = load_or_compute_statistics(path, manifest, sounds, features)
+    if change == "training set":
+        entries = json.loads(manifest.read_text())
+        entries.pop("short")
+        manifest.write_text(json.dumps(entries))
+    elif change == "front end":
+        features = LogMel(MelSettings(n_mels=64))
+    else:  # that does not say what it was made from
+        path.write_text(json.dumps({"mean": 0.0, "std": 1.0}))
+    second = load_or_compute_statistics(path, manifest, sounds, features)
+    assert "made anew" in caplog.text and str(path) in caplog.text
+    assert (second == first) == (change == "old file")
+    assert json.loads(path.read_text()) == second
+    assert second == load_or_compute_statistics(
+        path, manifest, sounds, features
+    )

@@ -11,13 +11,14 @@
 import sys
 from pathlib import Path
 
+from libritts_prepare import prepare_libritts
 from train import load, prepare, set_statistics
 
 
 def main(arguments):
     """Prepares the data, computes and prints."""
     hparams = load(arguments).hparams
-    prepare(hparams)
+    prepare(hparams, prepare_libritts)
     set_statistics(hparams)
     print(Path(hparams["statistics_file"]).read_text(encoding="utf-8"))
 

@@ -9,35 +9,31 @@ Every key of the YAML can be given on the command line: --data_folder=...
 """
 
 import sys
-from pathlib import Path
 
 import speechbrain as sb
+from libritts_prepare import prepare_libritts
 from speechbrain.utils.distributed import run_on_main
 
 from speechbrain_flowmac.training.brains import FlowMACBrain
-from speechbrain_flowmac.training.data import (
-    load_or_compute_statistics,
-    make_dataset,
-)
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from experiment import (  # noqa: E402
+from speechbrain_flowmac.training.experiment import (
+    audio_items,
     fit_and_test,
     load,
     make_datasets,
     prepare,
     start_from_pretrained,
 )
+from speechbrain_flowmac.training.statistics import load_or_compute_statistics
 
 
 def set_statistics(hparams):
     """Gives the normaliser the mean and deviation of the training data."""
-    whole = make_dataset(
+    request = [
+        hparams["statistics_file"],
         hparams["train_json"],
         hparams["data_folder"],
-        hparams["mel_settings"].sample_rate,
-    )
-    request = [hparams["statistics_file"], whole, hparams["features"]]
+        hparams["features"],
+    ]
     run_on_main(load_or_compute_statistics, args=request)
     known = load_or_compute_statistics(*request)
     hparams["normalizer"].set_statistics(known["mean"], known["std"])
@@ -51,7 +47,7 @@ def main(arguments):
         hyperparams_to_save=hparams_file,
         overrides=overrides,
     )
-    prepare(hparams)
+    prepare(hparams, prepare_libritts)
     set_statistics(hparams)
     start_from_pretrained(hparams, "codec")
     brain = FlowMACBrain(
@@ -61,7 +57,8 @@ def main(arguments):
         run_opts=run_opts,
         checkpointer=hparams["checkpointer"],
     )
-    fit_and_test(brain, make_datasets(hparams), hparams)
+    crops, whole = audio_items(hparams)
+    fit_and_test(brain, make_datasets(hparams, [crops], [whole]), hparams)
 
 
 if __name__ == "__main__":

@@ -7,15 +7,14 @@ Every key of the YAML can be given on the command line: --data_folder=...
 """
 
 import sys
-from pathlib import Path
 
 import speechbrain as sb
+from libritts_prepare import prepare_libritts
 
 from speechbrain_flowmac import FlowMACCodec
 from speechbrain_flowmac.training.brains import VocoderBrain
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from experiment import (  # noqa: E402
+from speechbrain_flowmac.training.experiment import (
+    audio_items,
     fit_and_test,
     load,
     make_datasets,
@@ -43,7 +42,7 @@ def main(arguments):
         hyperparams_to_save=hparams_file,
         overrides=overrides,
     )
-    prepare(hparams)
+    prepare(hparams, prepare_libritts)
     start_from_pretrained(hparams, "vocoder")
     load_codec(hparams)
     brain = VocoderBrain(
@@ -52,7 +51,9 @@ def main(arguments):
         run_opts=run_opts,
         checkpointer=hparams["checkpointer"],
     )
-    datasets = make_datasets(hparams, hparams["f0_labels"])
+    crops, whole = audio_items(hparams)
+    labels = [hparams["f0_labels"]] if hparams["f0_labels"] else []
+    datasets = make_datasets(hparams, [crops, *labels], [whole, *labels])
     fit_and_test(brain, datasets, hparams)
 
 

@@ -1,11 +1,13 @@
-"""What the LibriTTS recipes have in common: loading, data, fit and test."""
+"""What recipes have in common: command line, data, fit and test."""
 
+import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from libritts_prepare import prepare_libritts
 from speechbrain.utils.distributed import ddp_init_group, run_on_main
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import (
@@ -15,7 +17,7 @@ from torch.nn.utils.parametrize import (
 
 from speechbrain_flowmac.models.loading import get_file, load_weights
 from speechbrain_flowmac.training.brains.base import is_distributed
-from speechbrain_flowmac.training.data import Cropper, make_dataset
+from speechbrain_flowmac.training.data import Audio, Cropper, make_dataset
 
 
 class Experiment(NamedTuple):
@@ -52,6 +54,8 @@ def load(arguments):
     Experiment
     """
     hparams_file, run_opts, overrides = sb.parse_arguments(arguments)
+    hparams_file = find_yaml(hparams_file)
+    run_opts = checked(run_opts)
     # before the YAML: the quantizer must know that there are several ranks
     ddp_init_group(run_opts)
     with open(hparams_file, encoding="utf-8") as file:
@@ -59,16 +63,69 @@ def load(arguments):
     return Experiment(hparams, run_opts, hparams_file, overrides)
 
 
-def prepare(hparams):
+def find_yaml(path):
+    """Looks up a YAML here, then in the folders above the script.
+
+    So `python train.py hparams/flowmac.yaml` works in a recipe's folder, and
+    the YAML is the one at the project's root.
+
+    Arguments
+    ---------
+    path : str
+        As the user gave it.
+
+    Returns
+    -------
+    str
+    """
+    folders = [Path.cwd(), *Path(sys.argv[0]).resolve().parents]
+    for folder in folders:
+        if (folder / path).is_file():
+            return str(folder / path)
+    raise FileNotFoundError(
+        f"no {path} in {folders[0]}, nor in {folders[1]} or above it"
+    )
+
+
+def checked(run_opts):
+    """Refuses what cannot work, and mends what SpeechBrain leaves as text.
+
+    Arguments
+    ---------
+    run_opts : speechbrain.utils.run_opts.RunOptions
+        From the command line.
+
+    Returns
+    -------
+    speechbrain.utils.run_opts.RunOptions
+    """
+    if run_opts.jit or run_opts.jit_module_keys:
+        raise ValueError(
+            "--jit and --jit_module_keys are refused: the models cannot be "
+            "compiled to TorchScript"
+        )
+    limit = run_opts.optimizer_step_limit
+    if limit is None:
+        return run_opts
+    if not str(limit).isdecimal():
+        raise ValueError(
+            f"--optimizer_step_limit={limit} is not a number of steps"
+        )
+    return replace(run_opts, optimizer_step_limit=int(limit))
+
+
+def prepare(hparams, prepare_data):
     """Writes the manifests, on one rank.
 
     Arguments
     ---------
     hparams : dict
         data_folder, output_folder, the three lists of splits, skip_prep.
+    prepare_data : callable
+        The data set's own, as `libritts_prepare.prepare_libritts`.
     """
     run_on_main(
-        prepare_libritts,
+        prepare_data,
         kwargs={
             "data_folder": hparams["data_folder"],
             "save_folder": hparams["output_folder"],
@@ -80,41 +137,57 @@ def prepare(hparams):
     )
 
 
-def make_datasets(hparams, f0_labels=None):
-    """Random crops for training, whole utterances elsewhere.
+def audio_items(hparams):
+    """Random crops to train on, and whole utterances to validate.
 
     Arguments
     ---------
     hparams : dict
-        data_folder, the three manifests, mel_settings, crop_frames, seed,
-        epoch_counter and sound_mixer.
-    f0_labels : dict or None
-        See `speechbrain_flowmac.training.data.make_dataset`.
+        mel_settings, crop_frames, seed, epoch_counter and sound_mixer.
 
     Returns
     -------
-    dict
-        Datasets: train, valid and test.
+    tuple
+        `Cropper` and `Audio`.
     """
     settings = hparams["mel_settings"]
-    cropper = Cropper(
+    crops = Cropper(
         settings.sample_rate,
         hparams["crop_frames"] * settings.hop_length,
         hparams["seed"],
         hparams["epoch_counter"],
         mixer=hparams["sound_mixer"],
     )
-    options = {
-        "data_folder": hparams["data_folder"],
-        "sample_rate": settings.sample_rate,
-        "f0_labels": f0_labels,
+    return crops, Audio(settings.sample_rate)
+
+
+def make_datasets(hparams, train_items, valid_items, keys=()):
+    """The three datasets of a training.
+
+    Arguments
+    ---------
+    hparams : dict
+        data_folder and the three manifests.
+    train_items : list of DynamicItem
+        Of the training set, as `training.data.make_dataset` takes them.
+    valid_items : list of DynamicItem
+        Of validation and test.
+    keys : list of str
+        Entries of the manifest that are wanted as they are.
+
+    Returns
+    -------
+    dict
+        Datasets: train, valid and test.
+    """
+    wanted = {
+        "train": (hparams["train_json"], train_items),
+        "valid": (hparams["valid_json"], valid_items),
+        "test": (hparams["test_json"], valid_items),
     }
     return {
-        "train": make_dataset(
-            hparams["train_json"], cropper=cropper, **options
-        ),
-        "valid": make_dataset(hparams["valid_json"], **options),
-        "test": make_dataset(hparams["test_json"], **options),
+        name: make_dataset(manifest, hparams["data_folder"], items, keys)
+        for name, (manifest, items) in wanted.items()
     }
 
 

@@ -1,0 +1,79 @@
+"""What recipes do with a command line before anything is trained."""
+
+import os
+import shutil
+import sys
+
+import pytest
+from training_runs import HPARAMS, ROOT
+
+from speechbrain_flowmac.training.experiment import find_yaml, load
+
+RECIPES = ROOT / "recipes" / "LibriTTS"
+
+
+@pytest.fixture
+def yaml(tmp_path):
+    """A YAML that makes nothing."""
+    path = tmp_path / "some.yaml"
+    path.write_text("seed: 1\ntotal_steps: 10\n")
+    return path
+
+
+@pytest.mark.parametrize("task", ["codec", "vocoder"])
+@pytest.mark.parametrize("path", HPARAMS, ids=lambda path: path.stem)
+def test_yaml_is_found_from_the_folder_of_a_recipe(path, task, monkeypatch):
+    monkeypatch.chdir(RECIPES / task)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    found = find_yaml(f"hparams/{path.name}")
+    assert os.path.samefile(found, path)
+
+
+def test_yaml_is_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(RECIPES / "codec" / "train.py")])
+    found = find_yaml("hparams/flowmac.yaml")
+    assert os.path.samefile(found, ROOT / "hparams" / "flowmac.yaml")
+
+
+def test_ones_own_yaml_comes_first(tmp_path, monkeypatch):
+    own = tmp_path / "hparams" / "flowmac.yaml"
+    own.parent.mkdir()
+    shutil.copy(ROOT / "hparams" / "flowmac.yaml", own)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(RECIPES / "codec" / "train.py")])
+    assert os.path.samefile(find_yaml("hparams/flowmac.yaml"), own)
+    assert os.path.samefile(find_yaml(str(own)), own)
+
+
+def test_a_yaml_that_is_nowhere_is_told_with_the_places(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(RECIPES / "codec" / "train.py")])
+    with pytest.raises(FileNotFoundError) as error:
+        find_yaml("hparams/flowmak.yaml")
+    for part in ("hparams/flowmak.yaml", tmp_path, RECIPES / "codec"):
+        assert str(part) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "option", [["--jit"], ["--jit_module_keys", "codec"]], ids=lambda o: o[0]
+)
+def test_torchscript_is_refused(yaml, option):
+    with pytest.raises(ValueError, match="--jit"):
+        load([str(yaml), *option])
+
+
+@pytest.mark.parametrize(
+    "option",
+    [["--optimizer_step_limit=70"], ["--optimizer_step_limit", "70"]],
+    ids=len,
+)
+def test_a_limit_of_steps_is_a_number(yaml, option):
+    experiment = load([str(yaml), *option])
+    assert experiment.run_opts.optimizer_step_limit == 70
+    assert experiment.hparams == {"seed": 1, "total_steps": 10}
+
+
+def test_a_limit_of_steps_that_is_no_number_is_refused(yaml):
+    with pytest.raises(ValueError, match="seventy"):
+        load([str(yaml), "--optimizer_step_limit=seventy"])
