@@ -41,13 +41,18 @@ class FingerprintMismatchError(StreamMismatchError):
     """A stream that another model wrote."""
 
 
+class VocoderNotLoadedError(RuntimeError):
+    """Sound was asked of a codec that was loaded without its vocoder."""
+
+
 class FlowMACCodec(Pretrained):
     """A trained codec with its vocoder.
 
     Arguments
     ---------
     modules : dict
-        `codec` (a `FlowMAC`) and `vocoder`, made for the same mels.
+        `codec` (a `FlowMAC`) and `vocoder`, made for the same mels; without
+        a vocoder it codes, and decodes nothing.
     hparams : dict
         The model folder's YAML, loaded.
     **kwargs
@@ -64,15 +69,16 @@ class FlowMACCodec(Pretrained):
     torch.Size([1, 24064])
     """
 
-    MODULES_NEEDED = list(MODULE_NAMES)
+    MODULES_NEEDED = ["codec"]
 
     def __init__(self, modules=None, hparams=None, **kwargs):
         missing = [n for n in self.MODULES_NEEDED if n not in (modules or {})]
         if missing:
             raise ValueError(f"modules must hold {missing}")
-        modules["codec"].mel_settings.check_same(
-            modules["vocoder"].mel_settings, names=("codec", "vocoder")
-        )
+        if "vocoder" in modules:
+            modules["codec"].mel_settings.check_same(
+                modules["vocoder"].mel_settings, names=("codec", "vocoder")
+            )
         super().__init__(modules=modules, hparams=hparams or {}, **kwargs)
         self._fingerprint = None
         self.train(self.training)
@@ -86,6 +92,7 @@ class FlowMACCodec(Pretrained):
         savedir=None,
         local_strategy=LocalStrategy.COPY,
         fetch_config=FetchConfig(),  # noqa: B008 (frozen, as SpeechBrain has it)
+        vocoder=True,
         **kwargs,
     ):
         """Loads a model from a folder, the package or the Hub.
@@ -107,6 +114,8 @@ class FlowMACCodec(Pretrained):
             How files get into `savedir`.
         fetch_config : FetchConfig
             SpeechBrain's options for downloads.
+        vocoder : bool
+            False for tokens alone: the vocoder's weights are not read.
         **kwargs
             For the constructor: `run_opts`, `freeze_params`.
 
@@ -123,7 +132,9 @@ class FlowMACCodec(Pretrained):
         text = Path(get(hparams_file)).read_text(encoding="utf-8")
         check_safe(text)
         hparams = load_hyperpyyaml(text, overrides)
-        modules = {name: hparams[name] for name in MODULE_NAMES}
+        if not vocoder:
+            del hparams["vocoder"]
+        modules = {n: hparams[n] for n in MODULE_NAMES if n in hparams}
         for name, module in modules.items():
             load_weights(module, get(f"{name}.safetensors"))
         return cls(modules=modules, hparams=hparams, **kwargs)
@@ -143,7 +154,11 @@ class FlowMACCodec(Pretrained):
     @property
     def vocoder(self):
         """The vocoder."""
-        return self.mods.vocoder
+        if "vocoder" not in self.mods:
+            raise VocoderNotLoadedError(
+                "this codec was loaded without its vocoder, for tokens alone"
+            )
+        return self.mods["vocoder"]
 
     @property
     def sample_rate(self):
@@ -398,7 +413,8 @@ class FlowMACCodec(Pretrained):
 
     def coder(self, chunk_frames=None):
         """The coder of streams, see `chunking.ChunkedCoder`."""
-        return ChunkedCoder(self.codec, self.vocoder, chunk_frames)
+        vocoder = getattr(self.mods, "vocoder", None)
+        return ChunkedCoder(self.codec, vocoder, chunk_frames)
 
     def encode_file(self, path, num_codebooks=None, mix=True):
         """Audio file to tokens.

@@ -1,0 +1,132 @@
+"""Tokens of several codebooks as input of a network.
+
+Shapes: B items, N frames, K codebooks, C entries, D width.
+"""
+
+import torch
+from torch import nn
+
+from speechbrain_flowmac.lobes.token_sequences import SpecialTokens
+
+
+class CodebookEmbedding(nn.Module):
+    """One embedding table per codebook, special tokens included.
+
+    Arguments
+    ---------
+    num_codebooks : int
+        K.
+    codebook_size : int
+        C.
+    dim : int
+        D.
+    vectors : torch.Tensor or None
+        Start of the tables, shape [K * C, H], such as the tokenizer's
+        `get_pretrained_embeddings`. They are brought to unit variance, and by
+        a linear layer to width D where H differs.
+
+    Example
+    -------
+    >>> embedding = CodebookEmbedding(8, 256, 64)
+    >>> embedding(torch.zeros(2, 5, 8, dtype=torch.long)).shape
+    torch.Size([2, 5, 8, 64])
+    """
+
+    def __init__(self, num_codebooks, codebook_size, dim, vectors=None):
+        super().__init__()
+        self.num_codebooks = num_codebooks
+        self.special = SpecialTokens(codebook_size)
+        width = dim if vectors is None else vectors.shape[-1]
+        size = self.special.vocabulary_size
+        self.table = nn.Embedding(num_codebooks * size, width)
+        self.project = nn.Identity() if width == dim else nn.Linear(width, dim)
+        if vectors is not None:
+            self._start_from(vectors)
+        with torch.no_grad():
+            self._books[:, self.special.pad] = 0.0
+
+    @property
+    def _books(self):
+        return self.table.weight.unflatten(0, (self.num_codebooks, -1))
+
+    @torch.no_grad()
+    def _start_from(self, vectors):
+        codes = self.special.codebook_size
+        expected = self.num_codebooks * codes
+        if len(vectors) != expected:
+            raise ValueError(
+                f"vectors must be {self.num_codebooks} codebooks of {codes} "
+                f"rows, {expected} in all, found {len(vectors)}"
+            )
+        vectors = vectors.unflatten(0, (self.num_codebooks, -1))
+        # later codebooks code small residuals: alike they can be heard
+        centred = vectors - vectors.mean(1, keepdim=True)
+        spread = centred.std((1, 2), keepdim=True).clamp(min=1e-6)
+        self._books[:, :codes] = centred / spread
+
+    def forward(self, tokens):
+        """Looks tokens up.
+
+        Arguments
+        ---------
+        tokens : torch.Tensor
+            int64, shape [B, N, K], in 0..C + 2: special ones are those of
+            `SpecialTokens`.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape [B, N, K, D].
+        """
+        if tokens.shape[-1] != self.num_codebooks:
+            raise ValueError(
+                f"expected {self.num_codebooks} codebooks, found "
+                f"{tokens.shape[-1]}"
+            )
+        books = torch.arange(self.num_codebooks, device=tokens.device)
+        rows = tokens + books * self.special.vocabulary_size
+        return self.project(self.table(rows))
+
+
+class CodebookAttention(nn.Module):
+    """Learnt weights of the codebooks, frame by frame; DASB's AttentionMLP.
+
+    Source: Mousavi et al., "DASB - Discrete Audio and Speech Benchmark",
+    arXiv 2406.14294.
+
+    Arguments
+    ---------
+    dim : int
+        D.
+    hidden_dim : int
+        Width of the network that weighs.
+
+    Example
+    -------
+    >>> CodebookAttention(64, 32)(torch.randn(2, 5, 8, 64)).shape
+    torch.Size([2, 5, 64])
+    """
+
+    def __init__(self, dim, hidden_dim):
+        super().__init__()
+        self.score = nn.Sequential(
+            nn.Linear(dim, hidden_dim),
+            nn.ReLU(),
+            nn.Linear(hidden_dim, 1, bias=False),
+        )
+
+    def forward(self, vectors):
+        """Mixes the codebooks of a frame.
+
+        Arguments
+        ---------
+        vectors : torch.Tensor
+            Shape [B, N, K, D].
+
+        Returns
+        -------
+        torch.Tensor
+            Shape [B, N, D].
+        """
+        weights = self.score(vectors).softmax(dim=2)
+        return (weights * vectors).sum(2)

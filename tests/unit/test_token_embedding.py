@@ -1,0 +1,86 @@
+"""Embeddings of K codebooks, and attention over them."""
+
+import pytest
+import torch
+
+from speechbrain_flowmac.lobes.token_embedding import (
+    CodebookAttention,
+    CodebookEmbedding,
+)
+
+K, C, H = 3, 16, 6
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def test_each_codebook_has_its_own_table():
+    embedding = CodebookEmbedding(K, C, 8)
+    same = embedding(torch.full((1, 1, K), 5))[0, 0]
+    assert not torch.equal(same[0], same[1])
+    tokens = torch.randint(C + 3, (2, 7, K))
+    vectors = embedding(tokens)
+    assert vectors.shape == (2, 7, K, 8)
+    for k in range(K):
+        table = embedding.table.weight[k * (C + 3) : (k + 1) * (C + 3)]
+        assert torch.equal(vectors[:, :, k], table[tokens[:, :, k]])
+
+
+def test_padding_starts_at_zero():
+    embedding = CodebookEmbedding(K, C, 8)
+    padding = torch.full((1, 2, K), embedding.special.pad)
+    assert not embedding(padding).any()
+
+
+def test_it_starts_from_the_codecs_vectors():
+    # the second codebook is far smaller, the third shifted
+    scale = torch.tensor([1.0, 0.01, 1.0]).repeat_interleave(C)[:, None]
+    vectors = torch.randn(K * C, H) * scale
+    vectors[2 * C :] += 10
+    embedding = CodebookEmbedding(K, C, H, vectors)
+    codes = torch.arange(C)[None, :, None].expand(1, C, K)
+    found = embedding(codes)[0]
+    torch.testing.assert_close(found.std((0, 2)), torch.ones(K))
+    for k in range(K):
+        # the geometry of the codebook is kept
+        given = vectors[k * C : (k + 1) * C]
+        ratio = torch.pdist(found[:, k]) / torch.pdist(given)
+        torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio))
+    assert not embedding(torch.full((1, 1, K), C)).any()
+    assert embedding(torch.full((1, 1, K), C + 1)).any()
+
+
+def test_another_width_is_reached_by_a_layer():
+    embedding = CodebookEmbedding(K, C, 8, torch.randn(K * C, H))
+    assert embedding(torch.zeros(1, 2, K, dtype=torch.long)).shape[-1] == 8
+
+
+def test_wrong_numbers_are_refused():
+    with pytest.raises(ValueError, match="48 in all, found 32"):
+        CodebookEmbedding(K, C, H, torch.randn(2 * C, H))
+    with pytest.raises(ValueError, match="3 codebooks, found 2"):
+        CodebookEmbedding(K, C, H)(torch.zeros(1, 2, 2, dtype=torch.long))
+
+
+def test_attention_weighs_the_codebooks():
+    attention = CodebookAttention(H, 4)
+    vectors = torch.randn(2, 5, K, H)
+    mixed = attention(vectors)
+    assert mixed.shape == (2, 5, H)
+    # a convex combination, which the order of the codebooks does not change
+    assert (mixed <= vectors.amax(2) + 1e-6).all()
+    assert (mixed >= vectors.amin(2) - 1e-6).all()
+    torch.testing.assert_close(attention(vectors.flip(2)), mixed)
+    same = vectors[:, :, :1].expand_as(vectors)
+    torch.testing.assert_close(attention(same), vectors[:, :, 0])
+
+
+def test_a_task_trains_the_table():
+    embedding, attention = CodebookEmbedding(K, C, 8), CodebookAttention(8, 4)
+    tokens = torch.tensor([[[0, 1, 2], [3, 4, 5]]])
+    attention(embedding(tokens)).square().sum().backward()
+    rows = embedding.table.weight.grad.abs().sum(1) > 0
+    assert rows.sum() == 6
+    assert attention.score[0].weight.grad.any()
