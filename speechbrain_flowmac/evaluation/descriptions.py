@@ -1,11 +1,9 @@
 """What systems say of themselves, before they code anything."""
 
 from speechbrain_flowmac.console import UsageError, one_line
+from speechbrain_flowmac.evaluation.results import REFERENCE
 from speechbrain_flowmac.evaluation.systems import UnavailableError
 from speechbrain_flowmac.evaluation.workers import TaskError, Workers
-
-REFERENCE = "reference"
-"""Name of what all are compared with, in the results one of the systems."""
 
 
 def describe(names, conditions, threads=1):

@@ -14,13 +14,22 @@ import json
 import math
 import random
 import re
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 
-REFERENCE = "reference"
+from speechbrain_flowmac.evaluation.results import (
+    REFERENCE,
+    ReportError,
+    find,
+    load_results,
+    parse,
+    read_json,
+)
+
 LOW_ANCHOR = "lowpass:3.5"
 MID_ANCHOR = "lowpass:7"
 LABELS = {
@@ -39,6 +48,7 @@ SAMPLE_RATE = 48000  # what most devices run at, so that no browser resamples
 LOUDNESS = -23.0  # LUFS, of every stimulus (EBU R 128)
 PEAK = 10 ** (-1 / 20)  # highest sample, which leaves room for what is between
 LENGTH_TOLERANCE = 0.1  # seconds that a decoded file may be longer or shorter
+MAX_FILE_RATE = 192000  # in Hz: what a small file may unfold to has an end
 
 INSTRUCTIONS = """\
 <p>Please listen through headphones, in a quiet place.</p>
@@ -72,39 +82,61 @@ All stimuli have {rate} Hz, 16 bit and the loudness of their reference \
 """
 
 
-class MushraError(ValueError):
+class MushraError(ReportError):
     """An evaluation that no listening test can be made of."""
 
 
-def load_results(folder):
-    """Reads the results of an evaluation.
+@dataclass
+class Stimulus:
+    """What listeners hear under a code: a system, by a file on the server."""
+
+    system: str
+    audio: str = ""
+
+
+@dataclass
+class Item:
+    """An utterance, and its stimuli by their codes."""
+
+    stimuli: dict[str, Stimulus]
+    file: str = ""
+
+
+@dataclass
+class Key:
+    """What the stimuli of a test are: labels by system, items by page."""
+
+    test_id: str
+    systems: dict[str, str]
+    items: dict[str, Item]
+    title: str = ""
+    seed: int = 0
+    version: int = 1
+
+
+def read_key(path):
+    """Reads the key of a test.
 
     Arguments
     ---------
-    folder : str or Path
-        Output of `flowmac evaluate`.
+    path : str or Path
+        key.json of `flowmac mushra`.
 
     Returns
     -------
-    dict
+    Key
+
+    Raises
+    ------
+    ReportError
+        If it is none.
     """
-    path = Path(folder) / "results.json"
-    if not path.is_file():
-        raise MushraError(
-            f"{folder} is no output of flowmac evaluate: no results.json"
-        )
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise MushraError(f"{path} is no JSON") from error
-    parts = {"version", "systems", "files", "results"}
-    if not isinstance(results, dict) or not parts <= set(results):
-        raise MushraError(f"{path} holds no results of an evaluation")
-    if results["version"] != 1:
-        raise MushraError(
-            f"{path} has version {results['version']!r}, expected 1"
-        )
-    return results
+        return parse(Key, read_json(path), "it")
+    except ReportError as error:
+        raise ReportError(
+            f"{path} is no key of flowmac mushra: {error}"
+        ) from error
 
 
 def systems_under_test(results, names=None):
@@ -112,8 +144,8 @@ def systems_under_test(results, names=None):
 
     Arguments
     ---------
-    results : dict
-        From `load_results`.
+    results : Results
+        Of the evaluation.
     names : list of str or None
         Which; None for all that ran.
 
@@ -124,17 +156,17 @@ def systems_under_test(results, names=None):
 
     Example
     -------
-    >>> codec = {"name": "opus:6", "label": "Opus", "kind": "codec"}
-    >>> systems_under_test({"systems": [codec | {"unavailable": None}]})
+    >>> from speechbrain_flowmac.evaluation.results import Results, SystemInfo
+    >>> systems_under_test(Results([SystemInfo("opus:6", "Opus")], [], []))
     {'opus:6': 'Opus'}
     """
     known = {
-        system["name"]: system
-        for system in results["systems"]
-        if system["name"] not in LABELS
+        system.name: system
+        for system in results.systems
+        if system.name not in LABELS
     }
     if names is None:
-        names = [n for n, x in known.items() if x["unavailable"] is None]
+        names = [n for n, x in known.items() if x.unavailable is None]
     for name in names:
         if name not in known:
             raise MushraError(
@@ -142,16 +174,16 @@ def systems_under_test(results, names=None):
                 f"{', '.join(known) or 'none'} (reference and anchors are "
                 "always in the test)"
             )
-        if known[name]["unavailable"] is not None:
+        if known[name].unavailable is not None:
             raise MushraError(
-                f"system {name} did not run: {known[name]['unavailable']}"
+                f"system {name} did not run: {known[name].unavailable}"
             )
     if not 1 <= len(set(names)) <= MAX_SYSTEMS:
         raise MushraError(
             f"a MUSHRA test takes 1 to {MAX_SYSTEMS} systems beside reference "
             f"and anchors, not {len(set(names))}; name them"
         )
-    return {name: known[name]["label"] for name in names}
+    return {name: known[name].label for name in names}
 
 
 def usable_files(results, systems):
@@ -159,8 +191,8 @@ def usable_files(results, systems):
 
     Arguments
     ---------
-    results : dict
-        From `load_results`.
+    results : Results
+        Of the evaluation.
     systems : iterable of str
         Names.
 
@@ -171,15 +203,15 @@ def usable_files(results, systems):
         included, relative to the results.
     """
     audio = {}
-    for result in results["results"]:
-        if result["error"] is None and result["audio"]:
-            audio[result["file"], result["system"]] = result["audio"]
+    for result in results.results:
+        if result.error is None and result.audio:
+            audio[result.file, result.system] = result.audio
     usable = {}
-    for file in sorted(results["files"], key=lambda file: file["name"]):
-        paths = {REFERENCE: file["audio"]}
-        paths |= {name: audio.get((file["name"], name)) for name in systems}
-        if SECONDS[0] <= file["seconds"] <= SECONDS[1] and all(paths.values()):
-            usable[file["name"]] = paths
+    for file in sorted(results.files, key=lambda file: file.name):
+        paths = {REFERENCE: file.audio}
+        paths |= {name: audio.get((file.name, name)) for name in systems}
+        if SECONDS[0] <= file.seconds <= SECONDS[1] and all(paths.values()):
+            usable[file.name] = paths
     return usable
 
 
@@ -254,9 +286,12 @@ def read_signal(path):
     numpy.ndarray
         float64, shape [T].
     """
-    if not path.is_file():
-        raise MushraError(f"no such audio file: {path}")
     try:
+        info = soundfile.info(path)
+        if info.duration > SECONDS[1] + LENGTH_TOLERANCE:
+            raise MushraError(f"{path} lasts {info.duration:.2f} s")
+        if info.samplerate > MAX_FILE_RATE:
+            raise MushraError(f"{path} has {info.samplerate} Hz")
         signal, rate = soundfile.read(path, always_2d=True)
     except soundfile.LibsndfileError as error:
         raise MushraError(f"cannot read {path}: {error}") from error
@@ -304,7 +339,7 @@ def stimuli(folder, paths):
     dict
         Arrays of shape [T] by system: reference, anchors, systems.
     """
-    signals = {name: read_signal(folder / x) for name, x in paths.items()}
+    signals = {name: read_signal(find(folder, x)) for name, x in paths.items()}
     reference = signals.pop(REFERENCE)
     total = len(reference)
     for name, signal in signals.items():
@@ -501,8 +536,8 @@ def make_test(
 
     Returns
     -------
-    dict
-        The key: what each stimulus of each item is.
+    Key
+        What each stimulus of each item is.
     """
     report, target = Path(report), Path(target)
     results = load_results(report)
@@ -511,7 +546,7 @@ def make_test(
     if len(usable) < utterances:
         raise MushraError(
             f"{utterances} utterances asked for, {len(usable)} of "
-            f"{len(results['files'])} can be used: {SECONDS[0]:g} to "
+            f"{len(results.files)} can be used: {SECONDS[0]:g} to "
             f"{SECONDS[1]:g} s long, with audio of all systems"
         )
     rng = random.Random(seed)
@@ -532,8 +567,8 @@ def make_test(
             path = audio / f"{rng.getrandbits(64):016x}.wav"
             soundfile.write(path, signals[name], SAMPLE_RATE, "PCM_16")
             paths[code] = path.relative_to(served).as_posix()
-            what[code] = {"system": name, "audio": paths[code]}
-        items[page_id] = {"file": file, "stimuli": what}
+            what[code] = Stimulus(name, paths[code])
+        items[page_id] = Item(what, file)
         heading = "Practice" if page_id == TRAINING else "Listening test"
         return mushra_page(heading, page_id, paths)
 
@@ -543,21 +578,14 @@ def make_test(
     config = configuration(title, test_id, training, pages)
     path = served / "configs" / f"{test_id}.yaml"
     path.write_text(yaml_text(config), encoding="utf-8")
-    key = {
-        "version": 1,
-        "title": title,
-        "test_id": test_id,
-        "seed": seed,
-        "systems": {**LABELS, **labels},
-        "items": items,
-    }
-    text = json.dumps(key, indent=2, ensure_ascii=False) + "\n"
+    key = Key(test_id, {**LABELS, **labels}, items, title, seed)
+    text = json.dumps(asdict(key), indent=2) + "\n"
     (target / "key.json").write_text(text, encoding="utf-8")
     text = README.format(
         title=title,
         test_id=test_id,
         items=utterances,
-        conditions=len(key["systems"]),
+        conditions=len(key.systems),
         rate=SAMPLE_RATE,
         loudness=LOUDNESS,
     )

@@ -44,7 +44,8 @@ def whole_folder(target):
 
 def mushra(args):
     """`flowmac mushra`"""
-    from speechbrain_flowmac.evaluation.mushra import MushraError, make_test
+    from speechbrain_flowmac.evaluation.mushra import make_test
+    from speechbrain_flowmac.evaluation.results import ReportError
 
     try:
         with whole_folder(args.output) as folder:
@@ -56,10 +57,10 @@ def mushra(args):
                 args.seed,
                 args.title,
             )
-    except MushraError as error:
+    except ReportError as error:
         raise UsageError(str(error)) from error
     print(
-        f"{args.output}: {args.utterances} items of {len(key['systems'])} "
+        f"{args.output}: {args.utterances} items of {len(key.systems)} "
         f"conditions; what to do is in {Path(args.output) / 'README.md'}"
     )
     return 0
@@ -77,17 +78,19 @@ def mushra_results(args):
         raise UsageError("a file of ratings was given twice")
 
     from speechbrain_flowmac.evaluation import mushra_csv
+    from speechbrain_flowmac.evaluation.mushra import read_key
     from speechbrain_flowmac.evaluation.mushra_results import (
         analyse,
         markdown,
         write_analysis,
     )
+    from speechbrain_flowmac.evaluation.results import ReportError
 
     try:
-        key = mushra_csv.read_key(args.key) if args.key else None
+        key = read_key(args.key) if args.key else None
         ratings = mushra_csv.read_ratings(paths, key, args.listener)
         analysis = analyse(ratings, key)
-    except mushra_csv.RatingsError as error:
+    except (ReportError, mushra_csv.RatingsError) as error:
         raise UsageError(str(error)) from error
     if args.output:
         with whole_folder(args.output) as folder:

@@ -10,7 +10,6 @@ empty lines, columns in another order, files pasted together.
 
 import csv
 import io
-import json
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -66,28 +65,6 @@ class Rating(NamedTuple):
     score: float
 
 
-def read_key(path):
-    """Reads the key of a test.
-
-    Arguments
-    ---------
-    path : str or Path
-        key.json of `flowmac mushra`.
-
-    Returns
-    -------
-    dict
-    """
-    try:
-        key = json.loads(Path(path).read_text(encoding="utf-8"))
-        parts = (key["test_id"], key["systems"], key["items"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise RatingsError(f"{path} is no key of flowmac mushra") from error
-    if not all(isinstance(part, dict) for part in parts[1:]):
-        raise RatingsError(f"{path} is no key of flowmac mushra")
-    return key
-
-
 def read_ratings(paths, key=None, listener_column=None):
     """Reads the ratings of a test.
 
@@ -101,8 +78,8 @@ def read_ratings(paths, key=None, listener_column=None):
     ---------
     paths : list of str or Path
         CSV files.
-    key : dict or None
-        From `read_key`; None if stimuli already have the names of systems.
+    key : mushra.Key or None
+        None if stimuli already have the names of systems.
     listener_column : str or None
         Name of a column.
 
@@ -149,7 +126,10 @@ def read_rows(path):
     lines = list(io.StringIO(_text(path), newline=""))
     first = next(filter(str.strip, lines))
     for delimiter in ",;\t":
-        columns = _header(next(csv.reader([first], delimiter=delimiter)))
+        try:
+            columns = _header(next(csv.reader([first], delimiter=delimiter)))
+        except csv.Error as error:  # a cell of 131072 characters
+            raise RatingsError(f"{path} line 1: {error}") from error
         if columns:
             break
     else:
@@ -272,17 +252,16 @@ def _what(where, row, key):
         raise RatingsError(f"{where}: trial_id or rating_stimulus is empty")
     if key is None:
         return item, OWN_ANCHORS.get(stimulus, stimulus)
-    test_id = row.get("session_test_id", key["test_id"])
-    if test_id != key["test_id"]:
+    test_id = row.get("session_test_id", key.test_id)
+    if test_id != key.test_id:
         raise RatingsError(
-            f"{where}: the test is {test_id!r}, the key is of "
-            f"{key['test_id']!r}"
+            f"{where}: the test is {test_id!r}, the key is of {key.test_id!r}"
         )
-    if item not in key["items"]:
+    if item not in key.items:
         raise RatingsError(f"{where}: the key has no item {item!r}")
-    stimuli = key["items"][item]["stimuli"]
+    stimuli = key.items[item].stimuli
     if stimulus not in stimuli:
         raise RatingsError(
             f"{where}: the key has no stimulus {stimulus!r} of {item!r}"
         )
-    return item, stimuli[stimulus]["system"]
+    return item, stimuli[stimulus].system

@@ -4,7 +4,6 @@ ITU-R BS.1534-3 excludes listeners who are not reliable (4.1.2), and reports
 means with 95 % intervals by Student's t, and medians with quartiles.
 """
 
-import csv
 import itertools
 import math
 from collections import defaultdict
@@ -13,12 +12,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from speechbrain_flowmac.evaluation.mushra import (
-    LABELS,
-    MID_ANCHOR,
-    REFERENCE,
+from speechbrain_flowmac.evaluation.formats import (
+    csv_text,
+    markdown_table,
+    markdown_text,
+    printable,
 )
+from speechbrain_flowmac.evaluation.mushra import LABELS, MID_ANCHOR
 from speechbrain_flowmac.evaluation.mushra_csv import RatingsError
+from speechbrain_flowmac.evaluation.results import REFERENCE
 
 GOOD = 90  # what a reference gets at least, and an anchor at most
 MAX_SHARE = 0.15  # of a listener's items where it is otherwise
@@ -268,7 +270,7 @@ def analyse(ratings, key=None):
     ---------
     ratings : list of Rating
         Of all listeners.
-    key : dict or None
+    key : mushra.Key or None
         Of the test, for labels.
 
     Returns
@@ -291,7 +293,7 @@ def analyse(ratings, key=None):
         name: summarise(list(found.values())) for name, found in scores.items()
     }
     order = sorted(systems, key=lambda name: (-systems[name].mean, name))
-    labels = {**LABELS, **(key["systems"] if key else {})}
+    labels = {**LABELS, **(key.systems if key else {})}
     return Analysis(
         ratings=ratings,
         excluded=excluded,
@@ -325,43 +327,36 @@ def markdown(analysis):
     listeners = {rating.listener for rating in analysis.ratings}
     items = {item for item, _ in analysis.items}
     kept = len(listeners) - len(analysis.excluded)
+    names = {n: markdown_text(x) for n, x in analysis.labels.items()}
     lines = [
         "# MUSHRA listening test",
         "",
         f"Listeners: {kept} of {len(listeners)} after post-screening (ITU-R "
         f"BS.1534-3). Items: {len(items)}.",
         "",
-        "| system | mean | 95 % interval | median | quartiles | ratings |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, found in analysis.systems.items():
-        interval = "–"
-        if found.count > 1:
-            interval = f"{found.low:.1f} to {found.high:.1f}"
-        lines.append(
-            f"| {_cell(analysis.labels[name])} | {found.mean:.1f} "
-            f"| {interval} | {found.median:.1f} "
-            f"| {found.lower:.1f} to {found.upper:.1f} | {found.count} |"
-        )
-    lines += [
+        markdown_table(
+            ["system", "mean", "95 % interval", "median", "quartiles"]
+            + ["ratings"],
+            [
+                [names[name], *_cells(found)]
+                for name, found in analysis.systems.items()
+            ],
+        ),
         "",
         "Intervals of the mean: Student's t over listeners x items.",
     ]
     if analysis.pairs:
         lines += [
             "",
-            "| better | than | by | p | p corrected | pairs |",
-            "|---|---|---|---|---|---|",
-        ]
-    for pair in analysis.pairs:
-        lines.append(
-            f"| {_cell(analysis.labels[pair.first])} "
-            f"| {_cell(analysis.labels[pair.second])} "
-            f"| {pair.difference:.1f} | {_p(pair.p)} "
-            f"| {_p(pair.corrected)} | {pair.count} |"
-        )
-    if analysis.pairs:
-        lines += [
+            markdown_table(
+                ["better", "than", "by", "p", "p corrected", "pairs"],
+                [
+                    [names[pair.first], names[pair.second]]
+                    + [f"{pair.difference:.1f}", _p(pair.p)]
+                    + [_p(pair.corrected), str(pair.count)]
+                    for pair in analysis.pairs
+                ],
+            ),
             "",
             "Wilcoxon's signed-rank test over listeners x items, with Holm's "
             "correction for all pairs; below 0.05 a difference is more than "
@@ -370,12 +365,20 @@ def markdown(analysis):
     if analysis.excluded:
         lines += ["", "Excluded listeners:", ""]
     for listener, why in analysis.excluded.items():
-        lines.append(f"- {_cell(listener)}: {why}")
+        lines.append(f"- {markdown_text(listener)}: {why}")
     return "\n".join(lines) + "\n"
 
 
-def _cell(text):
-    return " ".join(text.split()).replace("|", "\\|")
+def _cells(found):
+    """Of a `Summary`."""
+    interval = f"{found.low:.1f} to {found.high:.1f}"
+    return [
+        f"{found.mean:.1f}",
+        interval if found.count > 1 else "–",
+        f"{found.median:.1f}",
+        f"{found.lower:.1f} to {found.upper:.1f}",
+        str(found.count),
+    ]
 
 
 def _p(value):
@@ -398,34 +401,24 @@ def write_analysis(analysis, folder):
     _write_csv(
         folder / "systems.csv",
         ["system", "label", *Summary._fields],
-        ((n, analysis.labels[n], *x) for n, x in analysis.systems.items()),
+        *((n, analysis.labels[n], *x) for n, x in analysis.systems.items()),
     )
     _write_csv(
         folder / "items.csv",
         ["item", "system", *Summary._fields],
-        ((*what, *found) for what, found in analysis.items.items()),
+        *((*what, *found) for what, found in analysis.items.items()),
     )
-    _write_csv(folder / "pairs.csv", Pair._fields, analysis.pairs)
+    _write_csv(folder / "pairs.csv", Pair._fields, *analysis.pairs)
     _write_csv(
         folder / "ratings.csv",
         ["listener", "item", "system", "score", "excluded"],
-        ((*x, excluded.get(x.listener, "")) for x in analysis.ratings),
+        *((*x, excluded.get(x.listener, "")) for x in analysis.ratings),
     )
     box_plot(analysis, folder / "mushra.svg")
 
 
-def _write_csv(path, header, rows):
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        for row in rows:
-            writer.writerow([_number(value) for value in row])
-
-
-def _number(value):
-    if not isinstance(value, float):
-        return value
-    return "" if math.isnan(value) else f"{value:.6g}"
+def _write_csv(path, *rows):
+    path.write_text(csv_text(rows), encoding="utf-8", newline="")
 
 
 def box_plot(analysis, path):
@@ -474,7 +467,7 @@ def box_plot(analysis, path):
         )
         axes.set_xticks(
             places,
-            [analysis.labels[name] for name in analysis.systems],
+            [printable(analysis.labels[name]) for name in analysis.systems],
             rotation=30,
             ha="right",
         )

@@ -10,7 +10,7 @@ position, draws waveforms and spectrograms, and tests blindly.
 import base64
 import hashlib
 import json
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from string import Template
 
 import soundfile
@@ -18,12 +18,16 @@ import soundfile
 from speechbrain_flowmac.bitstream import atomic_write
 from speechbrain_flowmac.evaluation.markup import element, join
 from speechbrain_flowmac.evaluation.report_tables import (
-    REFERENCE,
     ordered,
     scores_table,
     speed_table,
     systems_table,
     tokens_table,
+)
+from speechbrain_flowmac.evaluation.results import (
+    REFERENCE,
+    ReportError,
+    find,
 )
 
 PAGE = Path(__file__).with_name("report_page")
@@ -36,10 +40,6 @@ MAX_TABLES = 100
 """Utterances without audio whose scores are in the page."""
 MAX_FAILURES = 100
 """Lines about what failed."""
-
-
-class ReportError(ValueError):
-    """Results that no report can be made of; the message says why."""
 
 
 def write_report(results, folder, listen=None):
@@ -250,7 +250,7 @@ def _plots(results, folder):
         image = element(
             "img",
             alt=plot["title"],
-            src=_data("image/svg+xml", _find(folder, plot["path"])),
+            src=_data("image/svg+xml", find(folder, plot["path"])),
         )
         figure = element("figure", element("figcaption", caption), image)
         kinds.setdefault(kind, []).append(figure)
@@ -273,17 +273,6 @@ def _data(kind, path):
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _find(folder, name):
-    """Path of a file that the results name."""
-    relative = PurePosixPath(name)
-    if relative.is_absolute() or ".." in relative.parts:
-        raise ReportError(f"{name} leads out of the folder of the results")
-    path = folder / relative
-    if not path.is_file():
-        raise ReportError(f"the results name {name}, which is not in {folder}")
-    return path
-
-
 # Listening
 
 
@@ -297,7 +286,7 @@ def _choose(results, folder, listen):
     heard, too_large, total = [], [], 0
     for file in choose_evenly(audible, listen):
         heard_of_it = [
-            (system, _find(folder, name))
+            (system, find(folder, name))
             for system, name in versions[file["name"]]
         ]
         size = sum(path.stat().st_size for _, path in heard_of_it)

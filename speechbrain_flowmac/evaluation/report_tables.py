@@ -8,8 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from speechbrain_flowmac.evaluation.markup import element, join
-
-REFERENCE = "reference"
+from speechbrain_flowmac.evaluation.results import REFERENCE
 
 # Kinds of metrics, in the order of the columns
 KINDS = {

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from speechbrain_flowmac.bitstream import atomic_write
 from speechbrain_flowmac.console import UsageError, audio_endings, bar
 from speechbrain_flowmac.evaluation import plots, report, tables
-from speechbrain_flowmac.evaluation.descriptions import REFERENCE
+from speechbrain_flowmac.evaluation.results import REFERENCE, RESULTS_FILE
 from speechbrain_flowmac.evaluation.scoring import (
     CACHE_FOLDER,
     blank_result,
@@ -20,9 +20,6 @@ from speechbrain_flowmac.evaluation.statistics import (
     token_statistics,
 )
 from speechbrain_flowmac.evaluation.workers import TaskError, Workers
-
-RESULTS_FILE = "results.json"
-
 
 # Before anything is coded
 

@@ -31,7 +31,7 @@ from speechbrain_flowmac.evaluation.cache import (
     signal_digest,
     source_digest,
 )
-from speechbrain_flowmac.evaluation.descriptions import REFERENCE
+from speechbrain_flowmac.evaluation.results import REFERENCE
 from speechbrain_flowmac.evaluation.systems import Recording, make_system
 from speechbrain_flowmac.evaluation.systems.base import digest, to_pcm16
 from speechbrain_flowmac.lobes.features import num_frames

@@ -1,11 +1,15 @@
 """Results as CSV for spreadsheets and as Markdown for people."""
 
-import csv
-import io
 import math
 from pathlib import Path
 
 from speechbrain_flowmac.bitstream import atomic_write
+from speechbrain_flowmac.evaluation.formats import (
+    csv_text,
+    markdown_code,
+    markdown_table,
+    markdown_text,
+)
 from speechbrain_flowmac.evaluation.statistics import paired_difference, scores
 
 BLANK = "–"
@@ -70,19 +74,13 @@ def write_tables(results, folder):
     """
     folder = Path(folder)
     contents = {
-        "results.csv": _csv(_result_rows(results)),
-        "summary.csv": _csv(_summary_rows(results)),
+        "results.csv": csv_text(_result_rows(results)),
+        "summary.csv": csv_text(_summary_rows(results)),
         "summary.md": markdown(results),
     }
     for name, text in contents.items():
         with atomic_write(folder / name) as file:
             file.write(text.encode())
-
-
-def _csv(rows):
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)  # None is written as nothing
-    return text.getvalue()
 
 
 def _result_rows(results):
@@ -150,7 +148,7 @@ def markdown(results):
     running = [s for s in systems if s["unavailable"] is None]
     count = len(results["files"])
     seconds = sum(file["seconds"] for file in results["files"])
-    sections = ["# Evaluation", f"`{results['command']}`"]
+    sections = ["# Evaluation", markdown_code(results["command"])]
     sections.append(
         f"{count} file{'s' * (count != 1)}, {seconds:.1f} s of audio. Means "
         "± half of their 95 % bootstrap intervals over files."
@@ -169,7 +167,7 @@ def markdown(results):
         sections += [
             "## Not run",
             "\n".join(
-                f"- {_text(s['label'])}: {_text(s['unavailable'])}"
+                f"- {markdown_text(s['label'])}: {markdown_text(s['unavailable'])}"
                 for s in missing
             ),
         ]
@@ -180,7 +178,7 @@ def _quality(results, systems, metrics):
     means = _means(results)
     rows = [
         [
-            _text(system["label"]),
+            markdown_text(system["label"]),
             _number(system["kbps"], 2),
             *(
                 _with_half(
@@ -192,7 +190,7 @@ def _quality(results, systems, metrics):
         for system in systems
     ]
     headings = [m["heading"] + " " + _arrow(m) for m in metrics]
-    return _table(["System", "kbps", *headings], rows)
+    return markdown_table(["System", "kbps", *headings], rows)
 
 
 def _differences(results, systems, baseline):
@@ -204,7 +202,7 @@ def _differences(results, systems, baseline):
     keys = ("mean", "low", "high", "count")
     rows = []
     for system in others:
-        row = [_text(system["label"]), _number(system["kbps"], 2)]
+        row = [markdown_text(system["label"]), _number(system["kbps"], 2)]
         for metric in results["metrics"]:
             pair = (
                 scores(results, name, metric["name"])
@@ -217,10 +215,10 @@ def _differences(results, systems, baseline):
         rows.append(row)
     headings = [f"{m['heading']} {_arrow(m)}" for m in results["metrics"]]
     return [
-        f"## Differences to {_text(baseline['label'])}",
+        f"## Differences to {markdown_text(baseline['label'])}",
         "Means over the same files. Bold: the interval leaves out 0. With "
         "many cells, some do by chance.",
-        _table(["System", "kbps", *headings], rows),
+        markdown_table(["System", "kbps", *headings], rows),
     ]
 
 
@@ -232,7 +230,7 @@ def _speed(systems, baseline):
     total = _total_rtf(base)
     rows = [
         [
-            _text(s["label"]),
+            markdown_text(s["label"]),
             _significant(s["speed"]["encode_rtf"]),
             _significant(s["speed"]["decode_rtf"]),
             _significant(_ratio(_total_rtf(s), total)),
@@ -246,7 +244,7 @@ def _speed(systems, baseline):
         "System",
         "Encoding",
         "Decoding",
-        f"Both, times {_text(base['label'])}",
+        f"Both, times {markdown_text(base['label'])}",
         "Loading, s",
         "Peak memory, MB",
         "Threads",
@@ -255,7 +253,7 @@ def _speed(systems, baseline):
         "## Speed",
         "Seconds of computing for a second of audio (real-time factor): lower "
         "is faster.",
-        _table(headings, rows),
+        markdown_table(headings, rows),
     ]
 
 
@@ -269,7 +267,7 @@ def _tokens(systems):
         share = _ratio(_average(entropy), spent)
         rows.append(
             [
-                _text(system["label"]),
+                markdown_text(system["label"]),
                 f"{len(entropy)} x {tokens['codebook_size']}",
                 _range([100 * u for u in tokens["usage"]], 0),
                 _range(entropy, 2),
@@ -288,7 +286,7 @@ def _tokens(systems):
     return rows and [
         "## Tokens",
         "Lowest to highest over the codebooks. The entropy is of first order.",
-        _table(headings, rows),
+        markdown_table(headings, rows),
     ]
 
 
@@ -306,15 +304,17 @@ def _shortfalls(results, systems):
             counts = {key: n for key, n in counts.items() if n}
         few = [f"{key} {n}" for key, n in counts.items() if n < count]
         if few:
-            lines.append(f"- {_text(system['label'])}: {', '.join(few)}")
+            lines.append(
+                f"- {markdown_text(system['label'])}: {', '.join(few)}"
+            )
         errors = [
             x for x in results["results"] if x["system"] == name and x["error"]
         ]
         if errors:
             first = min(errors, key=lambda x: x["file"])
             lines.append(
-                f"- {_text(system['label'])} failed on {len(errors)}, first "
-                f"{_text(first['file'])}: {_text(first['error'])}"
+                f"- {markdown_text(system['label'])} failed on {len(errors)}, first "
+                f"{markdown_text(first['file'])}: {markdown_text(first['error'])}"
             )
     return lines and [
         f"## Fewer than {count} files",
@@ -352,17 +352,6 @@ def _average(values):
 
 
 # Cells
-
-
-def _table(headings, rows):
-    ruler = ["---", *["---:"] * (len(headings) - 1)]
-    lines = [headings, ruler, *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _text(value):
-    """One line that ends no cell."""
-    return " ".join(str(value).split()).replace("|", "\\|")
 
 
 def _known(value):

@@ -210,7 +210,7 @@ def test_errors_leave_nothing_behind(report, tmp_path, capsys):
     change_report(broken, lose)
     refused(
         capsys,
-        "no such audio file: .*lost.flac",
+        "names 'audio/lost.flac', which is no file",
         *("mushra", "--output", target, "--report", broken),
         *("--utterances", "1"),
     )

@@ -21,7 +21,8 @@ from evaluation_results import SAMPLE_RATE, SYSTEMS, make_results
 from playwright.sync_api import sync_playwright
 
 from speechbrain_flowmac.evaluation import report
-from speechbrain_flowmac.evaluation.report import ReportError, write_report
+from speechbrain_flowmac.evaluation.report import write_report
+from speechbrain_flowmac.evaluation.results import ReportError
 
 NASTY = '</script><img src=x onerror="window.harmed=1">&amp;\'.wav'
 # The reference is the first that the page has
@@ -417,9 +418,9 @@ def test_shared_rate_is_the_highest(made, results, tmp_path):
 @pytest.mark.parametrize(
     "path, message",
     [
-        ("gone.svg", "the results name gone.svg, which is not in"),
-        ("../report.html", r"\.\./report.html leads out of the folder"),
-        ("/etc/hosts", "/etc/hosts leads out of the folder"),
+        ("gone.svg", "the report names 'gone.svg', which is no file in"),
+        ("../report.html", r"'\.\./report.html' leads out of the folder"),
+        ("/etc/hosts", "'/etc/hosts' leads out of the folder"),
     ],
 )
 def test_paths_that_no_page_can_be_made_of(tmp_path, kind, path, message):

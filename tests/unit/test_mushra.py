@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -21,6 +22,13 @@ from speechbrain_flowmac.evaluation.mushra import (
     systems_under_test,
     usable_files,
     yaml_text,
+)
+from speechbrain_flowmac.evaluation.results import (
+    File,
+    ReportError,
+    Result,
+    Results,
+    SystemInfo,
 )
 
 RATE = mushra.SAMPLE_RATE
@@ -69,10 +77,10 @@ def stimulus(made, item, system):
     folder, _, key = made
     (entry,) = [
         entry
-        for entry in key["items"][item]["stimuli"].values()
-        if entry["system"] == system
+        for entry in key.items[item].stimuli.values()
+        if entry.system == system
     ]
-    return folder / "webmushra" / entry["audio"]
+    return folder / "webmushra" / entry.audio
 
 
 def digests(folder):
@@ -116,13 +124,13 @@ def test_pages_hide_reference_and_anchors(made):
         # anchors are among the stimuli, webMUSHRA adds the reference
         assert page["createAnchor35"] is page["createAnchor70"] is False
         assert list(page["stimuli"]) == ["C1", "C2", "C3", "C4"]
-        files = key["items"][page["id"]]["stimuli"]
-        assert page["reference"] == files["reference"]["audio"]
-        assert files["reference"]["system"] == "reference"
+        files = key.items[page["id"]].stimuli
+        assert page["reference"] == files["reference"].audio
+        assert files["reference"].system == "reference"
         for code, path in page["stimuli"].items():
-            assert files[code]["audio"] == path
-        rated = {entry["system"] for entry in files.values()}
-        assert rated == set(key["systems"])
+            assert files[code].audio == path
+        rated = {entry.system for entry in files.values()}
+        assert rated == set(key.systems)
         assert rated == {"reference", LOW_ANCHOR, MID_ANCHOR, "faint", "hoarse"}
 
 
@@ -138,7 +146,7 @@ def test_files_are_there_with_one_rate_and_length(made):
         assert {x.format for x in infos} == {"WAV"}
         assert {x.channels for x in infos} == {1}
         assert len({x.frames for x in infos}) == 1
-        number = int(key["items"][page["id"]]["file"][len("speaker/")])
+        number = int(key.items[page["id"]].file[len("speaker/")])
         seconds = (1.3, 1.2, 1.4, 1.1)[number]
         assert infos[0].frames == round(seconds * RATE)
     served = folder / "webmushra"
@@ -219,8 +227,8 @@ def test_anchors_are_made_of_the_reference(made):
 def test_stimuli_are_what_the_key_says(made, report):
     """Noise is left in the noisy system, after the gain is taken out."""
     _, _, key = made
-    for item, entry in key["items"].items():
-        name = entry["file"].removesuffix(".wav")
+    for item, entry in key.items.items():
+        name = entry.file.removesuffix(".wav")
         for system in ("faint", "hoarse"):
             source, rate = soundfile.read(
                 report / f"audio/{name}/{system}.flac"
@@ -241,10 +249,10 @@ def test_names_reveal_nothing(made):
         assert word not in text
     assert not list(served.rglob("key*"))
     # no place in the list belongs to a system
-    places = {system: set() for system in key["systems"]}
-    for entry in key["items"].values():
-        for code, found in entry["stimuli"].items():
-            places[found["system"]].add(code)
+    places = {system: set() for system in key.systems}
+    for entry in key.items.values():
+        for code, found in entry.stimuli.items():
+            places[found.system].add(code)
     assert places.pop("reference") == {"reference"}
     assert all(len(codes) > 1 for codes in places.values())
     # nothing but sound in the files
@@ -256,10 +264,11 @@ def test_names_reveal_nothing(made):
 def test_readme_tells_what_to_do(made):
     folder, _, key = made
     text = (folder / "README.md").read_text(encoding="utf-8")
-    assert f"?config={key['test_id']}.yaml" in text
-    assert f"results/{key['test_id']}/mushra.csv --key key.json" in text
+    assert f"?config={key.test_id}.yaml" in text
+    assert f"results/{key.test_id}/mushra.csv --key key.json" in text
     assert "3 items of 5 conditions" in text
-    assert json.loads((folder / "key.json").read_text("utf-8")) == key
+    assert json.loads((folder / "key.json").read_text("utf-8")) == asdict(key)
+    assert mushra.read_key(folder / "key.json") == key
 
 
 def test_same_seed_same_bytes(made, report, tmp_path):
@@ -279,16 +288,16 @@ def test_same_seed_same_bytes(made, report, tmp_path):
 
 
 def test_practice_is_another_item_if_there_is_one(made, report, tmp_path):
-    files = [entry["file"] for entry in made[2]["items"].values()]
+    files = [entry.file for entry in made[2].items.values()]
     assert len(set(files)) == 4  # three that count, and one to practise
     key = make_test(report, tmp_path, utterances=4)
-    assert len({entry["file"] for entry in key["items"].values()}) == 4
-    assert len(key["items"]) == 5
+    assert len({entry.file for entry in key.items.values()}) == 4
+    assert len(key.items) == 5
 
 
 def test_systems_can_be_chosen(report, tmp_path):
     key = make_test(report, tmp_path, ["hoarse"], utterances=1)
-    assert list(key["systems"]) == [
+    assert list(key.systems) == [
         "reference",
         LOW_ANCHOR,
         MID_ANCHOR,
@@ -299,8 +308,7 @@ def test_systems_can_be_chosen(report, tmp_path):
 def test_only_suitable_files_are_used():
     def results(**changes):
         file = {"name": "a", "seconds": 5.0, "audio": "a/r"} | changes
-        found = {"file": "a", "system": "s", "audio": "a/s", "error": None}
-        return {"files": [file], "results": [found]}
+        return Results([], [File(**file)], [Result("a", "s", audio="a/s")])
 
     assert usable_files(results(), ["s"]) == {
         "a": {"reference": "a/r", "s": "a/s"}
@@ -309,9 +317,9 @@ def test_only_suitable_files_are_used():
     for changes in ({"seconds": 12.1}, {"seconds": 0.9}, {"audio": None}):
         assert not usable_files(results(**changes), ["s"])
     failed = results()
-    failed["results"][0]["error"] = "broken"
+    failed.results[0].error = "broken"
     silent = results()
-    silent["results"][0]["audio"] = None
+    silent.results[0].audio = None
     assert not usable_files(failed, ["s"])
     assert not usable_files(silent, ["s"])
     assert not usable_files(results(), ["s", "another"])
@@ -333,17 +341,8 @@ def test_yaml_is_read_as_it_was_meant():
 
 def test_systems_that_cannot_be_rated():
     def evaluation(*names, unavailable=None):
-        return {
-            "systems": [
-                {
-                    "name": x,
-                    "label": x,
-                    "kind": "codec",
-                    "unavailable": unavailable,
-                }
-                for x in names
-            ]
-        }
+        systems = [SystemInfo(x, x, unavailable=unavailable) for x in names]
+        return Results(systems, [], [])
 
     with pytest.raises(MushraError, match="no system 'b'.*it has a .*anchors"):
         systems_under_test(evaluation("a"), ["b"])
@@ -360,21 +359,8 @@ def test_systems_that_cannot_be_rated():
 
 
 def test_reports_that_cannot_be_used(tmp_path):
-    with pytest.raises(MushraError, match="no results.json"):
+    with pytest.raises(ReportError, match="no results.json"):
         make_test(tmp_path, tmp_path)
-    path = tmp_path / "results.json"
-    for text, message in (
-        ("{", "is no JSON"),
-        ("[]", "holds no results"),
-        ('{"version": 1}', "holds no results"),
-        (
-            '{"version": 2, "systems": [], "files": [], "results": []}',
-            "has version 2, expected 1",
-        ),
-    ):
-        path.write_text(text, encoding="utf-8")
-        with pytest.raises(MushraError, match=message):
-            make_test(tmp_path, tmp_path)
 
 
 def test_too_few_utterances(report, tmp_path):
@@ -387,8 +373,9 @@ def test_too_few_utterances(report, tmp_path):
     [
         (np.zeros(26400), "0/reference.flac: faint is silent"),
         (np.ones(24000), r"faint.flac lasts 1.00 s, its reference 1.10 s"),
-        (None, "no such audio file: .*faint.flac"),
+        (None, "names 'audio/speaker/0/faint.flac', which is no file"),
         (b"no audio", "cannot read .*faint.flac"),
+        (np.zeros(13 * 24000), "faint.flac lasts 13.00 s"),
     ],
 )
 def test_audio_that_cannot_be_used(tmp_path, signal, message):
@@ -399,7 +386,15 @@ def test_audio_that_cannot_be_used(tmp_path, signal, message):
         path.write_bytes(signal)
     elif signal is not None:
         soundfile.write(path, 0.5 * signal, 24000)
-    with pytest.raises(MushraError, match=message):
+    with pytest.raises(ReportError, match=message):
+        make_test(report, tmp_path / "made", utterances=1)
+
+
+def test_a_small_file_that_unfolds_to_a_large_one(tmp_path):
+    report = make_report(tmp_path / "report", seconds=(1.2,))
+    path = report / "audio/speaker/0/faint.flac"
+    soundfile.write(path, np.zeros(650_000), 650_000)
+    with pytest.raises(MushraError, match="faint.flac has 650000 Hz"):
         make_test(report, tmp_path / "made", utterances=1)
 
 
@@ -411,8 +406,8 @@ def test_a_few_samples_more_or_less_are_evened_out(tmp_path):
         soundfile.write(path, np.resize(signal, len(signal) + change), rate)
     key = make_test(report, tmp_path / "made", utterances=1)
     lengths = {
-        soundfile.info(tmp_path / "made" / "webmushra" / x["audio"]).frames
-        for x in key["items"]["item-01"]["stimuli"].values()
+        soundfile.info(tmp_path / "made" / "webmushra" / x.audio).frames
+        for x in key.items["item-01"].stimuli.values()
     }
     assert lengths == {round(1.2 * RATE)}
 
@@ -433,7 +428,7 @@ def test_channels_are_mixed_and_rates_converted(tmp_path):
 
 def test_a_title_without_letters_still_names_a_test(report, tmp_path):
     key = make_test(report, tmp_path, utterances=1, title="听力测试")
-    assert key["test_id"] == "test"
+    assert key.test_id == "test"
     assert (tmp_path / "webmushra/configs/test.yaml").is_file()
 
 
@@ -447,5 +442,5 @@ def test_files_without_audio_are_passed_over(tmp_path):
     change_report(copy, forget)
     (tmp_path / "made").mkdir()
     key = make_test(copy, tmp_path / "made", utterances=2)
-    used = {entry["file"] for entry in key["items"].values()}
+    used = {entry.file for entry in key.items.values()}
     assert used == {"speaker/2.wav", "speaker/3.wav"}

@@ -4,15 +4,21 @@ import csv
 import json
 import math
 import xml.etree.ElementTree as ElementTree
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from speechbrain_flowmac.evaluation.mushra import (
+    Item,
+    Key,
+    Stimulus,
+    read_key,
+)
 from speechbrain_flowmac.evaluation.mushra_csv import (
     Rating,
     RatingsError,
-    read_key,
     read_ratings,
     read_rows,
 )
@@ -26,26 +32,18 @@ from speechbrain_flowmac.evaluation.mushra_results import (
     summarise,
     write_analysis,
 )
+from speechbrain_flowmac.evaluation.results import ReportError
 
-KEY = {
-    "test_id": "codecs",
-    "systems": {"reference": "Hidden reference", "a": "Codec A"},
-    "items": {
-        "training": {"stimuli": {"C1": {"system": "a"}}},
-        "item-01": {
-            "stimuli": {
-                "reference": {"system": "reference"},
-                "C1": {"system": "a"},
-            }
-        },
-        "item-02": {
-            "stimuli": {
-                "reference": {"system": "reference"},
-                "C2": {"system": "a"},
-            }
-        },
+A, HIDDEN = Stimulus("a"), Stimulus("reference")
+KEY = Key(
+    test_id="codecs",
+    systems={"reference": "Hidden reference", "a": "Codec A"},
+    items={
+        "training": Item({"C1": A}),
+        "item-01": Item({"reference": HIDDEN, "C1": A}),
+        "item-02": Item({"reference": HIDDEN, "C2": A}),
     },
-}
+)
 
 # Two listeners, one item, as write.php has written it since 2022
 MODERN = "\n".join(
@@ -276,12 +274,43 @@ def test_ratings_that_do_not_fit_the_key(tmp_path, row, message):
 
 def test_reading_keys(tmp_path):
     path = tmp_path / "key.json"
-    path.write_text(json.dumps(KEY), encoding="utf-8")
+    path.write_text(json.dumps(asdict(KEY)), encoding="utf-8")
     assert read_key(path) == KEY
-    for text in ("{", "[]", "{}", '{"test_id": 1, "systems": [], "items": {}}'):
-        path.write_text(text, encoding="utf-8")
-        with pytest.raises(RatingsError, match="key.json is no key of flowmac"):
-            read_key(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"test_id": 1}, "it.test_id: expected text, found 1"),
+        ({"systems": []}, r"it.systems: expected a mapping, found \[\]"),
+        ({"systems": {"a": None}}, r"it.systems\['a'\]: expected text"),
+        ({"items": {"i": []}}, r"it.items\['i'\]: expected a mapping"),
+        ({"items": {"i": {}}}, r"it.items\['i'\]: 'stimuli' is missing"),
+        (
+            {"items": {"i": {"stimuli": {"C1": "a"}}}},
+            r"it.items\['i'\].stimuli\['C1'\]: expected a mapping",
+        ),
+        (
+            {"items": {"i": {"stimuli": {"C1": {"system": ["a"]}}}}},
+            r"it.items\['i'\].stimuli\['C1'\].system: expected text",
+        ),
+    ],
+)
+def test_keys_of_another_shape(tmp_path, change, message):
+    path = tmp_path / "key.json"
+    path.write_text(json.dumps(asdict(KEY) | change), encoding="utf-8")
+    with pytest.raises(
+        ReportError, match=f"key.json is no key of flowmac mushra: {message}"
+    ):
+        read_key(path)
+
+
+@pytest.mark.parametrize("text", [b"{", b"[]", b"{}", b"\xff", b"[" * 100000])
+def test_files_that_are_no_keys(tmp_path, text):
+    path = tmp_path / "key.json"
+    path.write_bytes(text)
+    with pytest.raises(ReportError, match="key.json is no key of flowmac"):
+        read_key(path)
 
 
 # Errors
@@ -306,6 +335,8 @@ def test_reading_keys(tmp_path):
         (HEADER + "t,n,i,,5\n", "line 2: trial_id or rating_stimulus is empty"),
         (b"trial_id\n\nR\xf6ntgen", "0.csv line 3: not UTF-8 text"),
         (b"\xff\xfea", "0.csv line 1: not UTF-8 text"),
+        ("a" * 200_000 + "\n", "0.csv line 1: field larger than"),
+        (HEADER + "a" * 200_000, "0.csv line 2: field larger than"),
     ],
 )
 def test_files_that_do_not_fit(tmp_path, text, message):
@@ -477,7 +508,8 @@ def analysis():
                 "b": base + 10,
             }.items():
                 ratings.append(Rating(f"p{person}", item, system, float(score)))
-    return analyse(ratings, {"systems": {"a": "Codec A|1", "b": "Codec $B$"}})
+    labels = {"a": "Codec A|1", "b": "Codec $B$"}
+    return analyse(ratings, Key("test", labels, {}))
 
 
 def test_analysis_leaves_excluded_listeners_out(analysis):
@@ -510,7 +542,9 @@ def test_markdown_shows_it_all(analysis):
         "| Codec A\\|1 | 48.5 | 45.8 to 51.2 | 48.5 | 44.2 to 52.8 | 18 |"
         in (text)
     )
-    assert "| Codec $B$ | Codec A\\|1 | 10.0 | < 0.001 | < 0.001 | 18 |" in text
+    assert (
+        r"| Codec \$B\$ | Codec A\|1 | 10.0 | < 0.001 | < 0.001 | 18 |" in text
+    )
     assert "- p3: hidden reference below 90 for 6 of 6 items" in text
     for line in text.splitlines():
         if line.startswith("|"):
@@ -523,7 +557,7 @@ def test_a_single_rating_has_no_interval(tmp_path):
     assert "Wilcoxon" not in markdown(analysis)
     write_analysis(analysis, tmp_path)
     (row,) = csv.DictReader((tmp_path / "systems.csv").open())
-    assert (row["mean"], row["low"], row["high"]) == ("50", "", "")
+    assert (row["mean"], row["low"], row["high"]) == ("50.0", "", "")
 
 
 def test_tables_hold_the_same(analysis, tmp_path):
