@@ -231,7 +231,7 @@ class LogMel(nn.Module):
     def __init__(self, settings):
         super().__init__()
         self.settings = settings
-        window = torch.hann_window(settings.win_length)
+        window = torch.hann_window(settings.win_length, dtype=torch.float32)
         filters = mel_filterbank(
             settings.sample_rate,
             settings.n_fft,

@@ -130,6 +130,14 @@ class ResidualQuantizer(nn.Module):
         first = vectors[:1] + self.project_out.bias
         return torch.cat([first, vectors[1:]])
 
+    def token_state(self):
+        """Tensors by name that decide which tokens a frame has."""
+        state = {"codebooks": self.rvq.codebooks}
+        if self.project_in is not None:
+            for name, tensor in self.project_in.state_dict().items():
+                state[f"project_in.{name}"] = tensor
+        return state
+
     @property
     def initialised(self):
         """Whether every codebook has been started."""

@@ -12,6 +12,7 @@ exact, integers (samples of signals, frames of tokens), one for each item.
 nobody's business and replaced by zeros.
 """
 
+import numpy as np
 import torch
 
 from speechbrain_flowmac.lobes.lengths import absolute_lengths, length_mask
@@ -127,7 +128,10 @@ def admit_lengths(lengths, num_items, longest, device=None):
     """
     if lengths is None:
         return torch.full((num_items,), longest, device=device)
-    lengths = torch.as_tensor(lengths, device=device)
+    if not isinstance(lengths, torch.Tensor):
+        # not by torch, which rounds numbers to its default type
+        lengths = torch.from_numpy(np.asarray(lengths))
+    lengths = lengths.to(device)
     if lengths.shape != (num_items,):
         raise ValueError(
             f"expected a length for each of {num_items} items, found lengths "

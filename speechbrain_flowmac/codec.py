@@ -22,6 +22,9 @@ from speechbrain_flowmac.lobes.noise import seeded_noise
 from speechbrain_flowmac.lobes.quantizer import QuantizerOutput
 from speechbrain_flowmac.lobes.sampling import Sampling
 
+# what tokens depend on
+TOKEN_PARTS = ("features", "normalizer", "encoder", "quantizer")
+
 
 class CodecLosses(NamedTuple):
     """Terms of the training loss of a batch, and the tokens behind them.
@@ -134,6 +137,38 @@ class FlowMAC(nn.Module):
         self.commitment_weight = commitment_weight
         self.sampling = Sampling() if sampling is None else sampling
         self.frozen = ()
+        # whatever the default dtype is where the model is made
+        for part in (normalizer, encoder, quantizer):
+            part.float()
+
+    def _apply(self, fn, recurse=True):
+        """Moves and casts, but what decides tokens stays in float32.
+
+        So tokens and fingerprint are the same after `half()`, `bfloat16()` or
+        `double()`, in which decoder and flow then compute.
+        """
+
+        def move(tensor):
+            new = fn(tensor)
+            return new if new.dtype == tensor.dtype else tensor.to(new.device)
+
+        for name, part in self.named_children():
+            part._apply(move if name in TOKEN_PARTS else fn)
+        return self
+
+    def token_state(self):
+        """Tensors by name that define which tokens a signal has.
+
+        What comes after the tokens, decoder and flow, is not among them.
+        """
+        state = {
+            f"{part}.{name}": tensor
+            for part in ("features", "normalizer", "encoder")
+            for name, tensor in getattr(self, part).state_dict().items()
+        }
+        for name, tensor in self.quantizer.token_state().items():
+            state[f"quantizer.{name}"] = tensor
+        return state
 
     def freeze(self, names):
         """Training leaves these parts, and so what they say, as they are.
@@ -313,9 +348,11 @@ class FlowMAC(nn.Module):
             Tokens, int64 [B, N, num_codebooks], 0 past an item's end, and
             exact numbers of frames, int64 [B].
         """
-        mel, mel_mask, token_mask = self.analyse(wav, num_samples)
-        latents = self.encoder(mel, mel_mask)
-        tokens = self.quantizer.encode(latents, num_codebooks)
+        # rounding by a caller's autocast would choose other tokens
+        with torch.autocast(wav.device.type, enabled=False):
+            mel, mel_mask, token_mask = self.analyse(wav, num_samples)
+            latents = self.encoder(mel, mel_mask)
+            tokens = self.quantizer.encode(latents, num_codebooks)
         tokens = tokens.masked_fill(~token_mask.unsqueeze(-1), 0)
         return tokens, token_mask.sum(1)
 

@@ -3,12 +3,12 @@
 Shapes: B items, T samples, N token frames, K codebooks, C entries, H width.
 """
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 import torch
 from hyperpyyaml import load_hyperpyyaml
+from speechbrain.dataio.preprocess import AudioNormalizer
 from speechbrain.inference.interfaces import Pretrained
 from speechbrain.utils.fetching import FetchConfig, LocalStrategy
 
@@ -22,6 +22,7 @@ from speechbrain_flowmac.bitstream import (
     conceal,
 )
 from speechbrain_flowmac.chunking import ChunkedCoder
+from speechbrain_flowmac.identity import fingerprint, legacy_fingerprint
 from speechbrain_flowmac.lobes.harmonic_source import SynthesisState
 from speechbrain_flowmac.lobes.lengths import length_mask
 from speechbrain_flowmac.models.loading import (
@@ -80,7 +81,8 @@ class FlowMACCodec(Pretrained):
                 modules["vocoder"].mel_settings, names=("codec", "vocoder")
             )
         super().__init__(modules=modules, hparams=hparams or {}, **kwargs)
-        self._fingerprint = None
+        # for `load_audio`; SpeechBrain's default makes 16 kHz of every file
+        self.audio_normalizer = AudioNormalizer(self.sample_rate)
         self.train(self.training)
 
     @classmethod
@@ -197,14 +199,12 @@ class FlowMACCodec(Pretrained):
 
     @property
     def fingerprint(self):
-        """32 bytes that tell this codec's tokens from another's."""
-        if self._fingerprint is None:
-            digest = hashlib.sha256()
-            for name, value in sorted(self.codec.state_dict().items()):
-                digest.update(name.encode())
-                digest.update(value.double().cpu().numpy().tobytes())
-            self._fingerprint = digest.digest()
-        return self._fingerprint
+        """32 bytes that tell this codec's tokens from another's.
+
+        They cover front end, encoder and codebooks as they are now; another
+        decoder or vocoder for the same tokens does not change them.
+        """
+        return fingerprint(self.codec.token_state())
 
     def bit_rate(self, num_codebooks=None):
         """Payload bits per second of one channel.
@@ -554,11 +554,12 @@ class FlowMACCodec(Pretrained):
         header : StreamHeader
             Of the stream.
         """
-        if header.fingerprint != self.fingerprint[:8]:
+        ours, theirs = self.fingerprint[:8], header.fingerprint
+        # older streams state the hash of the whole codec
+        if theirs != ours and theirs != legacy_fingerprint(self.codec)[:8]:
             raise FingerprintMismatchError(
                 "the stream was written by another model: its fingerprint is "
-                f"{header.fingerprint.hex()}, this model's is "
-                f"{self.fingerprint[:8].hex()}"
+                f"{theirs.hex()}, this model's is {ours.hex()}"
             )
         for name, found, ours in (
             ("sample rate", header.sample_rate, self.sample_rate),

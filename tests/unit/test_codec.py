@@ -233,6 +233,24 @@ def test_tokens_do_not_depend_on_the_batch(stride, trunk):
     assert len(tokens.flatten(0, 1).unique(dim=0)) > 10
 
 
+@pytest.mark.parametrize("trunk", TRUNKS)
+def test_tokens_do_not_depend_on_precision(stride, trunk):
+    codec = make(stride, trunk)
+    wav, lengths = make_batch()
+    tokens, _ = codec.encode(wav, lengths)
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", dtype=dtype):
+            assert torch.equal(codec.encode(wav, lengths)[0], tokens)
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        codec.to(dtype)
+        assert torch.equal(codec.encode(wav, lengths)[0], tokens)
+        torch.set_default_dtype(dtype)
+        try:
+            assert torch.equal(codec.encode(wav, lengths)[0], tokens)
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize("samples", [1, 63, 64, 65, 127, 129, 1000])
 def test_every_hop_begun_has_a_token_frame(stride, samples):
     codec = make(stride)

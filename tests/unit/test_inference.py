@@ -105,6 +105,31 @@ def test_wrong_shapes_and_tokens_are_refused(codec):
         codec.decode_batch(torch.zeros(1, 2, 8, dtype=torch.long), guidance=1.0)
 
 
+# SpeechBrain's own way of reading a file
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 24000, 44100, 48000])
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+def test_load_audio_has_the_codecs_rate(
+    codec, tmp_path, rate, channels, subtype
+):
+    time = np.arange(rate) / rate
+    tone = 0.5 * np.sin(2 * np.pi * 1000 * time)
+    stereo = np.stack([tone, 0 * tone][:channels], 1)
+    path = tmp_path / "tone.wav"
+    soundfile.write(path, stereo, rate, subtype=subtype)
+    signal = codec.load_audio(str(path))
+    assert signal.shape == (24000,) and signal.dtype == torch.float32
+    expected = (
+        0.5 / channels * np.sin(2 * np.pi * 1000 * np.arange(24000) / 24000)
+    )
+    inside = slice(1000, -1000)
+    np.testing.assert_allclose(signal[inside], expected[inside], atol=3e-3)
+    tokens, _ = codec.encode_batch(signal.unsqueeze(0))
+    assert tokens.shape == (1, 47, 8)
+
+
 # the interface of DASB
 
 
@@ -229,7 +254,7 @@ def test_another_models_stream_is_refused(codec, wav_file, tmp_path):
     folder = make_tiny_model(tmp_path / "other", head="free")
     other = FlowMACCodec.from_hparams(folder, run_opts={"device": "cpu"})
     with torch.no_grad():
-        other.codec.decoder.project_out.bias.add_(1)
+        other.codec.encoder.project_out.bias.add_(1)
     codec.compress(wav_file, tmp_path / "a.fmac")
     with pytest.raises(FingerprintMismatchError, match="another model"):
         other.decompress(tmp_path / "a.fmac", tmp_path / "out.wav")
