@@ -18,12 +18,9 @@ nothing. So steer by DistillMOS, DNSMOS and ViSQOL; take PESQ, STOI and ESTOI
 as guards against unintelligible output, and choose between two good models by
 none of those three. Report all.
 
-What they hear: PESQ, ViSQOL, DistillMOS, DNSMOS, WER, speaker similarity and
+What they hear: PESQ, ViSQOL, WARP-Q, DistillMOS, DNSMOS, WER, speaker similarity and
 F0 work at 16 kHz and hear nothing above 8 kHz, STOI and ESTOI nothing above
 5 kHz. The distances work at 24 kHz and hear up to 12 kHz.
-
-WARP-Q is not in the table: with numpy 2 its package (`warpq` 1.5.2) calls
-`numpy.lib.pad`, which is gone.
 """
 
 import os
@@ -80,6 +77,7 @@ from speechbrain_flowmac.metrics.speaker import (
     SPEAKER_VARIABLE,
     speaker_similarity,
 )
+from speechbrain_flowmac.metrics.warpq import WARPQ_PACKAGES, warpq
 
 __all__ = [
     "INTRUSIVE",
@@ -110,6 +108,7 @@ __all__ = [
     "to_level",
     "visqol",
     "voicing_error",
+    "warpq",
     "word_error_rate",
 ]
 
@@ -117,6 +116,7 @@ __all__ = [
 _PESQ = (INTRUSIVE, PESQ_PACKAGES)
 _STOI = (INTRUSIVE, STOI_PACKAGES)
 _VISQOL = (INTRUSIVE, VISQOL_PACKAGES)
+_WARPQ = (INTRUSIVE, WARPQ_PACKAGES)
 _F0 = (INTRUSIVE, SWIFT_F0_PACKAGES)
 _DNSMOS = (REFERENCE_FREE, DNSMOS_PACKAGES)
 _DISTILLMOS = (REFERENCE_FREE, DISTILLMOS_PACKAGES)
@@ -128,6 +128,7 @@ METRICS = {
     "stoi": Metric("STOI", 3, True, stoi, *_STOI),
     "estoi": Metric("ESTOI", 3, True, estoi, *_STOI),
     "visqol": Metric("ViSQOL", 2, True, visqol, *_VISQOL),
+    "warpq": Metric("WARP-Q", 2, False, warpq, *_WARPQ),
     "distillmos": Metric("DistillMOS", 2, True, distillmos, *_DISTILLMOS),
     "dnsmos": Metric("DNSMOS", 2, True, dnsmos_overall, *_DNSMOS),
     "dnsmos_sig": Metric("DNSMOS SIG", 2, True, dnsmos_signal, *_DNSMOS),

@@ -11,9 +11,9 @@ from functools import cache
 import numpy as np
 import torch
 
-from speechbrain_flowmac.metrics.memory import remembered
 from speechbrain_flowmac.metrics.metric import reference_free
 from speechbrain_flowmac.metrics.packages import optional
+from speechbrain_flowmac.metrics.signal_cache import remembered
 from speechbrain_flowmac.metrics.signals import WIDEBAND_RATE, wideband
 
 DISTILLMOS_PACKAGES = ("distillmos",)

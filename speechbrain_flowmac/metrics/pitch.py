@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from speechbrain_flowmac.metrics.memory import remembered
 from speechbrain_flowmac.metrics.metric import intrusive
 from speechbrain_flowmac.metrics.packages import optional
+from speechbrain_flowmac.metrics.signal_cache import remembered
 from speechbrain_flowmac.training.data import label_f0
 
 SWIFT_F0_PACKAGES = ("swift-f0>=0.3,<0.4",)

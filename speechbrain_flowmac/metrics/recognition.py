@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from speechbrain.utils.edit_distance import accumulatable_wer_stats
 
-from speechbrain_flowmac.metrics.memory import remembered
 from speechbrain_flowmac.metrics.metric import intrusive
 from speechbrain_flowmac.metrics.packages import optional
+from speechbrain_flowmac.metrics.signal_cache import remembered
 from speechbrain_flowmac.metrics.signals import WIDEBAND_RATE, wideband
 
 RECOGNISER_PACKAGES = ("pocketsphinx",)

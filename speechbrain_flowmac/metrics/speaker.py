@@ -7,9 +7,9 @@ from functools import cache
 import numpy as np
 import torch
 
-from speechbrain_flowmac.metrics.memory import remembered
 from speechbrain_flowmac.metrics.metric import intrusive
 from speechbrain_flowmac.metrics.packages import optional
+from speechbrain_flowmac.metrics.signal_cache import remembered
 from speechbrain_flowmac.metrics.signals import wideband
 
 # webrtcvad, which it listens for speech with, asks setuptools for its version

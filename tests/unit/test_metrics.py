@@ -16,14 +16,17 @@ from evaluation_stand_ins import stand_ins
 from speechbrain_flowmac.metrics import (
     METRICS,
     available,
-    memory,
     packages,
     recognition,
+    signal_cache,
     speaker,
     to_level,
 )
-from speechbrain_flowmac.metrics.memory import REMEMBERED_SIGNALS, remembered
 from speechbrain_flowmac.metrics.packages import is_installed
+from speechbrain_flowmac.metrics.signal_cache import (
+    REMEMBERED_SIGNALS,
+    remembered,
+)
 
 # Those of packages: (module, what the error must say)
 DNSMOS = ("speechmos.dnsmos", "'speechmos' 'librosa' 'onnxruntime'")
@@ -33,6 +36,7 @@ NEEDS = {
     "stoi": ("pystoi", "'pystoi'"),
     "estoi": ("pystoi", "'pystoi'"),
     "visqol": ("visqol", "'visqol-python[lattice]'"),
+    "warpq": ("librosa", "'librosa' 'webrtcvad' 'setuptools<82'"),
     "distillmos": ("distillmos", "'distillmos'"),
     "dnsmos": DNSMOS,
     "dnsmos_sig": DNSMOS,
@@ -45,7 +49,7 @@ NEEDS = {
 }
 OWN = ["si_sdr", "mel", "stft", "mcd"]
 LOWER_IS_BETTER = {
-    *("mel", "stft", "mcd", "f0_cents", "f0_gross", "voicing", "wer"),
+    *("warpq", "mel", "stft", "mcd", "f0_cents", "f0_gross", "voicing", "wer"),
 }
 REFERENCE_FREE = ["distillmos", "dnsmos", "dnsmos_sig", "dnsmos_bak"]
 
@@ -236,4 +240,4 @@ def test_the_last_signals_are_remembered():
     mean.forget()
     mean(signals[1], 3)
     assert seen[-2:] == [(1.0, 3), (1.0, 3)]
-    assert memory.remembered is remembered
+    assert signal_cache.remembered is remembered

@@ -26,6 +26,7 @@ from speechbrain_flowmac.metrics import (
     speaker_similarity,
     stoi,
     visqol,
+    warpq,
     word_error_rate,
 )
 from speechbrain_flowmac.metrics.recognition import (
@@ -104,6 +105,28 @@ def test_visqol_of_equal_signals_is_near_the_top(speech):
     assert 4 < visqol(speech, speech, RATE) < 5
     assert visqol(speech, _noisy(speech, 1), RATE) < 1.5
     assert math.isnan(visqol(speech[:7200], speech[:7200], RATE))
+
+
+# What `warpq` 1.5.2 of PyPI, with numpy.lib.pad put back, says of the same
+# samples at 16 kHz; it rounds
+@pytest.mark.parametrize(
+    ("level", "expected"), [(0, 0.527), (0.03, 1.651), (0.1, 2.263), (1, 3.236)]
+)
+def test_warpq_is_that_of_its_authors(level, expected, speech):
+    found = warpq(speech, _noisy(speech, level), RATE)
+    assert found == pytest.approx(expected, abs=6e-4)
+
+
+def test_warpq_does_not_mind_delay_or_silence(speech):
+    noisy = _noisy(speech, 0.1)
+    found = warpq(speech, noisy, RATE)
+    for shift in (2400, 12000):
+        later = np.pad(noisy, (shift, 0))[: len(noisy)]
+        assert warpq(speech, later, RATE) == pytest.approx(found, rel=0.05)
+    assert warpq(speech, speech, RATE) < 0.3 * found
+    # less than 0.4 s, and no speech
+    assert math.isnan(warpq(speech[:8000], speech[:8000], RATE))
+    assert math.isnan(warpq(speech, 0 * speech, RATE))
 
 
 def test_a_speaker_is_like_oneself_and_less_like_a_faster_voice(speech):
