@@ -358,7 +358,7 @@ class BigVGAN(nn.Module):
         return wav if f0 is None else (wav, {})
 
     def _synthesise(self, mel):
-        x = self.conv_pre(mel.mT)
+        x = self.conv_pre(mel.mT.to(self.conv_pre.weight.dtype))
         count = self.blocks_per_stage
         for stage, (up,) in enumerate(self.ups):
             x = up(x)

@@ -150,6 +150,8 @@ class MelDecoder(nn.Module):
         torch.Tensor
             Shape [B, N * stride, M].
         """
+        # the decoder may be cast, what decides tokens never is
+        latents = latents.to(self.project_in.weight.dtype)
         x = self.trunk(self.project_in(latents), mask)
         x = self.project_out(self.norm(x))
         return x.unflatten(-1, (self.stride, -1)).flatten(1, 2)

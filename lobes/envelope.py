@@ -64,7 +64,7 @@ class MelEnvelope(nn.Module):
 
     def forward(self, mel):
         """[B, N, M] to [B, N, n_fft / 2 + 1], float32."""
-        return (mel.float() + self.offset) @ self.interpolation
+        return (mel.float() + self.offset.float()) @ self.interpolation.float()
 
 
 def _interpolation(settings, n_fft):

@@ -107,6 +107,7 @@ class ISTFTVocoder(nn.Module):
         """
         if mask is not None:
             mel = mel * mask.unsqueeze(-1)
+        mel = mel.to(self.embed.weight.dtype)
         x = self.norm_in(self.embed(mel.mT).mT)
         x = self.split(x).unflatten(-1, (self.upsample, -1)).flatten(1, 2)
         fine = None

@@ -100,6 +100,7 @@ class PitchPredictor(nn.Module):
             Logits of the bins, [B, F, bins], and of voicing, [B, F], with
             F = upsample * N; float32.
         """
+        mel = mel.to(self.project_in.weight.dtype)
         x = self.norm_in(self.project_in(mel))
         x = self.norm_out(self.trunk(x, mask))
         x = self.project_out(x).float()

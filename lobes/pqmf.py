@@ -98,7 +98,7 @@ class PQMF(nn.Module):
             # conv1d correlates, which is what reverses the filters
             return F.conv1d(
                 wav.float().unsqueeze(1),
-                self.filters,
+                self.filters.float(),
                 stride=self.num_bands,
                 padding=self.taps // 2,
             )
@@ -173,7 +173,7 @@ def _join(bands, filters):
         # the inserted zeros leave 1 / K of the amplitude
         return F.conv_transpose1d(
             num_bands * bands.float(),
-            filters,
+            filters.float(),
             stride=num_bands,
             padding=length // 2,
             output_padding=num_bands - 1,

@@ -66,7 +66,7 @@ class FramedSTFT(nn.Module):
             F.pad(signal, (self.pad, self.pad)),
             self.n_fft,
             self.hop_length,
-            window=self.window,
+            window=self.window.to(signal.dtype),
             center=False,
             return_complex=True,
         ).mT
@@ -100,8 +100,11 @@ class FramedSTFT(nn.Module):
         torch.Tensor
             Shape [B, F * hop].
         """
-        frames = torch.fft.irfft(spectrum, n=self.n_fft) * self.window
-        weight = self.window.square().expand(1, spectrum.shape[1], -1)
+        frames = torch.fft.irfft(spectrum, n=self.n_fft)
+        # spectra are never of half precision, windows of a cast model are
+        window = self.window.to(frames.dtype)
+        frames = frames * window
+        weight = window.square().expand(1, spectrum.shape[1], -1)
         if mask is not None:
             mask = mask.unsqueeze(-1).to(frames.dtype)
             frames = frames * mask

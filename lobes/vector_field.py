@@ -67,7 +67,7 @@ class TimeEmbedding(nn.Module):
         frequencies = torch.exp(-math.log(10000.0) * steps / half)
         angles = self.scale * t[..., None] * frequencies
         waves = torch.cat([angles.sin(), angles.cos()], dim=-1)
-        return self.mlp(waves.flatten(1))
+        return self.mlp(waves.flatten(1).to(self.mlp[0].weight.dtype))
 
 
 def zero_init(layer):
@@ -122,7 +122,8 @@ class ConvNeXtField(nn.Module):
 
     def forward(self, x, t, mu, mask=None):
         """The field at (x, t), given mu."""
-        h = self.project_in(torch.cat([x, mu], dim=-1))
+        h = torch.cat([x, mu], dim=-1).to(self.project_in.weight.dtype)
+        h = self.project_in(h)
         h = self.trunk(h, mask, F.silu(self.time(t)))
         return self.project_out(self.norm(h))
 
@@ -352,7 +353,8 @@ class UNetField(nn.Module):
         if mask is None:
             mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
         missing = -frames % (1 << len(self.shrink))
-        h = F.pad(torch.cat([x, mu], dim=-1), (0, 0, 0, missing))
+        h = torch.cat([x, mu], dim=-1).to(self.project_out.weight.dtype)
+        h = F.pad(h, (0, 0, 0, missing))
         mask = F.pad(mask, (0, missing)).unsqueeze(-1).to(h.dtype)
         time = F.silu(self.time(t))
         skips, masks = [], [mask]

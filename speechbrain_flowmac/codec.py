@@ -377,7 +377,7 @@ class FlowMAC(nn.Module):
         Returns
         -------
         torch.Tensor
-            Log-mel, shape [B, N * stride, M]; frames past an item's end mean
+            Log-mel, float32 [B, N * stride, M]; frames past an item's end mean
             nothing.
         """
         sampling = self.sampling if sampling is None else sampling
@@ -392,4 +392,4 @@ class FlowMAC(nn.Module):
         noise = seeded_noise(seed, 0, start * stride, mu.shape[1], mu.shape[2])
         noise = noise.to(mu).expand_as(mu)
         mel = self.flow.sample(noise, mu, mel_mask, sampling)
-        return self.normalizer.denormalize(mel)
+        return self.normalizer.denormalize(mel.float())

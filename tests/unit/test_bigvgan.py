@@ -97,6 +97,19 @@ def tiny(hop=8, **options):
     return vocoder
 
 
+@pytest.mark.parametrize(
+    "dtype, tolerance",
+    [(torch.float16, 0.01), (torch.bfloat16, 0.1), (torch.float64, 1e-5)],
+)
+def test_a_vocoder_that_is_cast_still_speaks_float32(dtype, tolerance):
+    vocoder, mel = tiny(), noise(0, 2, 12, 5)
+    with torch.no_grad():
+        expected = vocoder(mel)
+        found = vocoder.to(dtype)(mel)
+    assert found.dtype == torch.float32
+    assert (found - expected).std() < tolerance * expected.std()
+
+
 # Parity
 
 

@@ -325,6 +325,25 @@ def test_mels_do_not_depend_on_the_batch(stride, trunk, field):
         )
 
 
+@pytest.mark.parametrize("trunk", TRUNKS)
+@pytest.mark.parametrize(
+    "field", [conv_field, lambda: UNetField(M, (8, 8), num_heads=2)]
+)
+@pytest.mark.parametrize(
+    "dtype, tolerance",
+    [(torch.float16, 0.01), (torch.bfloat16, 0.1), (torch.float64, 1e-5)],
+)
+def test_mels_of_a_codec_that_is_cast(stride, trunk, field, dtype, tolerance):
+    options = dict(flow_options=dict(condition_dropout=0.1))
+    codec = make(stride, trunk, field, **options)
+    tokens, lengths = random_tokens(20, 2), torch.tensor([7, 20])
+    sampling = Sampling(n_steps=2, guidance=0.5, solver=Heun())
+    expected = codec.decode(tokens, lengths, sampling)[1]
+    found = codec.to(dtype).decode(tokens, lengths, sampling)[1]
+    assert found.dtype == torch.float32
+    assert (found - expected).std() < tolerance * expected.std()
+
+
 SAMPLINGS = [
     Sampling(n_steps=0),
     Sampling(n_steps=1),

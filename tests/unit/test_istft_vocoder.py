@@ -246,6 +246,22 @@ def with_gains(loud, hiss):
     return vocoder
 
 
+@pytest.mark.parametrize(
+    "dtype, tolerance",
+    [(torch.float16, 0.05), (torch.bfloat16, 0.4), (torch.float64, 1e-5)],
+)
+def test_a_vocoder_that_is_cast_still_speaks_float32(make, dtype, tolerance):
+    """Sources keep their place, so only gains and phases are rounded."""
+    vocoder, mel = make(), noise(0, 2, 12, 10)
+    mask = length_mask(torch.tensor([12, 7]), 12)
+    with torch.no_grad():
+        expected = vocoder(mel, mask)
+        found = vocoder.to(dtype)(mel, mask)
+        assert vocoder(mel.to(dtype), mask).dtype == torch.float32
+    assert found.dtype == torch.float32
+    assert (found - expected).std() < tolerance * expected.std()
+
+
 def test_seeds_change_the_noise_only():
     mel = 2 * noise(1, 2, 12, 10)
 

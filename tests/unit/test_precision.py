@@ -135,3 +135,44 @@ def test_casting_there_and_back_leaves_the_state_as_it_was(codec):
     for name, tensor in codec.state_dict().items():
         assert state[name].dtype == tensor.dtype, name
         assert torch.equal(state[name], tensor), name
+
+
+@pytest.mark.parametrize("cast", ["half", "bfloat16", "double"])
+def test_a_codec_that_is_cast_decodes(codec, batch, tokens, cast):
+    """Sound of nearly the same mel: phases follow a pitch that is rounded."""
+    expected = codec.decode_batch(tokens, batch[1])
+    other = getattr(copy.deepcopy(codec), cast)()
+    found = other.decode_batch(tokens, batch[1])
+    assert found.shape == expected.shape and found.dtype == torch.float32
+    features = codec.codec.features
+    distance = (features(found) - features(expected))[:2].abs().mean()
+    assert distance < (1e-3 if cast == "double" else 0.2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_decodes(codec, batch, tokens, dtype):
+    expected = codec.decode_batch(tokens)
+    with torch.autocast("cpu", dtype=dtype):
+        found = codec.decode_batch(tokens)
+    features = codec.codec.features
+    distance = (features(found.float()) - features(expected)).abs().mean()
+    assert distance < 0.2
+
+
+@pytest.mark.parametrize("cast", ["half", "double"])
+def test_a_codec_that_is_cast_codes_files(codec, batch, tmp_path, cast):
+    soundfile.write(tmp_path / "a.wav", batch[0][0].numpy(), 24000)
+    codec.compress(tmp_path / "a.wav", tmp_path / "a.fmac")
+    other = getattr(copy.deepcopy(codec), cast)()
+    other.compress(tmp_path / "a.wav", tmp_path / "b.fmac")
+    same = (tmp_path / "a.fmac").read_bytes()
+    assert (tmp_path / "b.fmac").read_bytes() == same
+    other.decompress(tmp_path / "a.fmac", tmp_path / "out.wav")
+    assert soundfile.info(tmp_path / "out.wav").frames == batch[0].shape[1]
+
+
+@pytest.mark.parametrize("default_dtype", [torch.float64], indirect=True)
+def test_the_default_type_changes_no_sample(codec, tokens, default_dtype):
+    found = codec.decode_batch(tokens)
+    torch.set_default_dtype(torch.float32)
+    assert torch.equal(found, codec.decode_batch(tokens))
