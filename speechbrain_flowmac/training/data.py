@@ -8,6 +8,7 @@ Every random choice is a function of the seed, the epoch and the utterance, so
 that a run that was killed goes on exactly as if it had not been.
 """
 
+import math
 import zlib
 from functools import cache
 
@@ -142,46 +143,41 @@ class Cropper(DynamicItem):
         Of the choices.
     epoch_counter : speechbrain.utils.epoch_loop.EpochCounter
         Tells the epoch, so that each has other crops.
-    gain_db : tuple of float
-        Range of the random gain in dB; what would clip is scaled to peak 1.
-    mixer : SoundMixer or None
-        Gives some of the crops noise or tones, before the gain.
+    augment : Augment or None
+        Changes the crop; what would clip then is scaled to peak 1.
     """
 
     takes = ("id", "wav")
     provides = ("sig", "num_samples")
 
     def __init__(
-        self,
-        sample_rate,
-        num_samples,
-        seed,
-        epoch_counter,
-        gain_db=(-12, 6),
-        mixer=None,
+        self, sample_rate, num_samples, seed, epoch_counter, augment=None
     ):
         self.sample_rate = sample_rate
         self.num_samples = num_samples
         self.seed = seed
         self.epoch_counter = epoch_counter
-        self.gain_db = gain_db
-        self.mixer = mixer
+        self.augment = augment
 
     def __call__(self, utterance, path):
         """Returns the crop, zero-padded to its length, and its true length."""
         rng = np.random.default_rng(
             [self.seed, self.epoch_counter.current, crc32(utterance)]
         )
-        signal = read_crop(
-            path, self.num_samples, self.sample_rate, rng.random()
-        )
-        if self.mixer is not None:
-            signal = self.mixer(signal, self.sample_rate, rng)
-        gain = 10 ** (rng.uniform(*self.gain_db) / 20)
+        signal = self.read(path, rng)
         peak = signal.abs().max().item() if len(signal) else 0.0
-        signal = signal * min(gain, 1 / max(peak, 1e-5))
+        signal = signal / max(peak, 1.0)
         missing = self.num_samples - len(signal)
         return torch.nn.functional.pad(signal, (0, missing)), len(signal)
+
+    def read(self, path, rng):
+        """Returns a stretch of a file, changed, at most `num_samples` long."""
+        reach = 1.0 if self.augment is None else self.augment.reach
+        count = math.ceil(self.num_samples * reach)
+        signal = read_crop(path, count, self.sample_rate, rng.random())
+        if self.augment is not None:
+            signal = self.augment(signal, self.sample_rate, rng)
+        return signal[: self.num_samples]
 
 
 def crc32(text):

@@ -143,7 +143,7 @@ def audio_items(hparams):
     Arguments
     ---------
     hparams : dict
-        mel_settings, crop_frames, seed, epoch_counter and sound_mixer.
+        mel_settings, crop_frames, seed, epoch_counter and augment.
 
     Returns
     -------
@@ -156,7 +156,7 @@ def audio_items(hparams):
         hparams["crop_frames"] * settings.hop_length,
         hparams["seed"],
         hparams["epoch_counter"],
-        mixer=hparams["sound_mixer"],
+        augment=hparams["augment"],
     )
     return crops, Audio(settings.sample_rate)
 
