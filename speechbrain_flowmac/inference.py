@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hyperpyyaml import load_hyperpyyaml
 from speechbrain.dataio.preprocess import AudioNormalizer
 from speechbrain.inference.interfaces import Pretrained
 from speechbrain.utils.fetching import FetchConfig, LocalStrategy
@@ -28,9 +27,10 @@ from speechbrain_flowmac.lobes.lengths import length_mask
 from speechbrain_flowmac.models.loading import (
     HPARAMS_FILE,
     MODULE_NAMES,
-    check_safe,
+    build_modules,
     get_file,
     load_weights,
+    read_description,
 )
 
 
@@ -131,12 +131,11 @@ class FlowMACCodec(Pretrained):
                 source, filename, savedir, local_strategy, fetch_config
             )
 
-        text = Path(get(hparams_file)).read_text(encoding="utf-8")
-        check_safe(text)
-        hparams = load_hyperpyyaml(text, overrides)
+        description = read_description(get(hparams_file))
+        description.override(overrides)
+        hparams, modules = build_modules(description)
         if not vocoder:
-            del hparams["vocoder"]
-        modules = {n: hparams[n] for n in MODULE_NAMES if n in hparams}
+            del hparams[\"vocoder\"], modules[\"vocoder\"]
         for name, module in modules.items():
             load_weights(module, get(f"{name}.safetensors"))
         return cls(modules=modules, hparams=hparams, **kwargs)

@@ -18,7 +18,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 from safetensors.torch import save_file
 from speechbrain.utils.checkpoints import Checkpointer
@@ -32,8 +31,9 @@ from speechbrain_flowmac.models.importers.bigvgan import (
 )
 from speechbrain_flowmac.models.loading import (
     HPARAMS_FILE,
+    build_modules,
     built_in_models,
-    check_safe,
+    read_description,
 )
 
 AVERAGED_PREFIX = "module."
@@ -215,10 +215,9 @@ def export(codec_folder, vocoder, target, card=None):
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=target.parent, prefix=".export-"))
     try:
-        text = plain_yaml(blocks)
-        (work / HPARAMS_FILE).write_text(text, encoding="utf-8")
-        check_safe(text)
-        modules = load_hyperpyyaml(text)
+        described = work / HPARAMS_FILE
+        described.write_text(plain_yaml(blocks), encoding="utf-8")
+        _, modules = build_modules(read_description(described))
         front_ends = {name: modules[name].mel_settings for name in sources}
         # before any weights are fetched
         front_ends["codec"].check_same(

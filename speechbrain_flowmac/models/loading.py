@@ -4,31 +4,33 @@ import json
 import re
 from pathlib import Path
 
-import yaml
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from speechbrain.core import RunOptions
 from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch
+from torch import nn
 
 from speechbrain_flowmac.lobes.features import MelSettings
+from speechbrain_flowmac.models.description import ModelDescription
+from speechbrain_flowmac.models.safe_yaml import (
+    MAX_BYTES,
+    InvalidModelError,
+    ModelError,
+)
 
 MODELS_FOLDER = Path(__file__).parent
 HPARAMS_FILE = "hyperparams.yaml"
 MODULE_NAMES = ("codec", "vocoder")
-
-# What a model folder's YAML may build: classes of the codec and its lobes
-SAFE_OBJECT = re.compile(r"new:speechbrain_flowmac\.(codec|lobes\.\w+)\.\w+")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+# What `Pretrained` would take from a YAML: the device, compilation, ...
+USERS_KEYS = {*RunOptions().as_dict(), "audio_normalizer"}
 
 
 class ModelNotFoundError(FileNotFoundError):
     """A source is neither a folder, nor a built-in model, nor a Hub id."""
 
 
-class UnsafeModelError(ValueError):
-    """A model's YAML asks for more than building the codec's own classes."""
-
-
-class WeightsMismatchError(ValueError):
+class WeightsMismatchError(ModelError):
     """Weights that are not those of the model that the YAML describes."""
 
 
@@ -102,7 +104,7 @@ def get_file(
     """
     place = resolve_source(source)
     try:
-        return fetch(
+        found = fetch(
             filename,
             place,
             savedir=savedir,
@@ -115,30 +117,58 @@ def get_file(
             f"cannot get {filename} of {str(source)!r}: {error}. "
             f"Built-in models: {', '.join(built_in_models())}"
         ) from error
+    # no pipe or device either, which would be read for ever
+    if not Path(found).is_file():
+        raise ModelNotFoundError(f"{source} is no model: no file {filename}")
+    return found
 
 
-def check_safe(text):
-    """Refuses YAML that would run more than the codec's constructors.
+def read_description(path):
+    """The YAML of a model folder, not yet built.
 
     Arguments
     ---------
-    text : str
-        HyperPyYAML.
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    ModelDescription
+        How the model samples is at its top, also where the file has it in the
+        codec.
     """
-    try:
-        events = list(yaml.parse(text))
-    except yaml.YAMLError as error:
-        raise UnsafeModelError(f"not valid YAML: {error}") from error
-    for event in events:
-        tag = getattr(event, "tag", None)
-        if tag is None:
-            continue
-        tag = tag.removeprefix("!")
-        if tag not in ("ref", "copy") and not SAFE_OBJECT.fullmatch(tag):
-            raise UnsafeModelError(
-                f"line {event.start_mark.line + 1}: a model may not use "
-                f"!{tag}, only !ref, !copy and !new of the codec's own classes"
+    with open(path, "rb") as file:
+        description = ModelDescription(file.read(MAX_BYTES + 1), path)
+    description.refuse(USERS_KEYS)
+    description.lift("codec", "sampling")
+    return description
+
+
+def build_modules(description):
+    """Builds a model with random weights.
+
+    Arguments
+    ---------
+    description : ModelDescription
+        Of the model.
+
+    Returns
+    -------
+    tuple of dict
+        All that the YAML describes, and of it the codec and the vocoder.
+    """
+    hparams = description.build()
+    modules = {name: hparams.get(name) for name in MODULE_NAMES}
+    for name, module in modules.items():
+        settings = getattr(module, "mel_settings", None)
+        if not (
+            isinstance(module, nn.Module) and isinstance(settings, MelSettings)
+        ):
+            raise InvalidModelError(
+                f"{name} must be a network with mel settings, found "
+                f"{type(module).__name__}"
             )
+    return hparams, modules
 
 
 def load_weights(module, path):
@@ -154,27 +184,55 @@ def load_weights(module, path):
     """
     try:
         with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-        state = load_file(str(path))
+            stated = (file.metadata() or {}).get("mel_settings")
+            if stated is not None:
+                module.mel_settings.check_same(
+                    _mel_settings(stated, path), names=("model", str(path))
+                )
+            # before anything is read: a file may hold more than a model
+            _check_names(module.state_dict(), file, path)
+            state = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise WeightsMismatchError(
             f"{path} is no safetensors file, or a damaged one: {error}"
         ) from error
-    if "mel_settings" in metadata:
-        stored = MelSettings(**json.loads(metadata["mel_settings"]))
-        module.mel_settings.check_same(stored, names=("model", str(path)))
-    expected = module.state_dict()
-    missing = sorted(expected.keys() - state.keys())
-    unexpected = sorted(state.keys() - expected.keys())
-    shapes = [
-        f"{name}: expected {list(expected[name].shape)}, found "
-        f"{list(state[name].shape)}"
-        for name in sorted(expected.keys() & state.keys())
-        if expected[name].shape != state[name].shape
-    ]
+    for name, expected in module.state_dict().items():
+        found = state[name].to(expected.dtype)
+        if expected.is_floating_point() and not found.isfinite().all():
+            raise WeightsMismatchError(f"{path}: {name} is not finite")
+    module.load_state_dict(state)
+
+
+def _mel_settings(text, path):
+    try:
+        return MelSettings(**json.loads(text))
+    # no JSON, JSON of another shape, no such settings, nested too deep
+    except (ValueError, TypeError, RecursionError) as error:
+        raise WeightsMismatchError(
+            f"{path}: bad mel_settings in its metadata: {error}"
+        ) from error
+
+
+def _check_names(expected, file, path):
+    """Refuses a file whose names, shapes or kinds of numbers are others."""
+    names = set(file.keys())
+    missing = sorted(expected.keys() - names)
+    unexpected = sorted(names - expected.keys())
+    shapes = []
+    for name in sorted(expected.keys() & names):
+        found = file.get_slice(name)
+        wanted = list(expected[name].shape)
+        if found.get_shape() != wanted:
+            shapes.append(
+                f"{name}: expected {wanted}, found {found.get_shape()}"
+            )
+        elif expected[name].is_floating_point() != ("F" in found.get_dtype()):
+            shapes.append(
+                f"{name}: expected {expected[name].dtype}, found "
+                f"{found.get_dtype()}"
+            )
     if missing or unexpected or shapes:
         raise WeightsMismatchError(
             f"{path} does not fit the model: missing {missing[:5]}, "
             f"unexpected {unexpected[:5]}, shapes {shapes[:5]}"
         )
-    module.load_state_dict(state)

@@ -23,9 +23,8 @@ from speechbrain_flowmac.inference import FlowMACCodec
 from speechbrain_flowmac.models.loading import (
     HPARAMS_FILE,
     MODULE_NAMES,
+    ModelError,
     ModelNotFoundError,
-    UnsafeModelError,
-    WeightsMismatchError,
     get_file,
 )
 
@@ -107,11 +106,7 @@ class FlowMACSystem(System):
         try:
             self.network = FlowMACCodec.from_hparams(source=model)
             weights = _digest_model(model)
-        except (
-            ModelNotFoundError,
-            UnsafeModelError,
-            WeightsMismatchError,
-        ) as error:
+        except (ModelNotFoundError, ModelError) as error:
             raise UnavailableError(f"{name}: {first_line(error)}") from error
         self.name = name
         self.sample_rate = self.network.sample_rate
