@@ -91,6 +91,7 @@ class FlowMACCodec(Pretrained):
         source,
         hparams_file=HPARAMS_FILE,
         overrides=None,
+        overrides_must_match=True,
         savedir=None,
         local_strategy=LocalStrategy.COPY,
         fetch_config=FetchConfig(),  # noqa: B008 (frozen, as SpeechBrain has it)
@@ -109,7 +110,10 @@ class FlowMACCodec(Pretrained):
         hparams_file : str
             Name of the YAML in the source.
         overrides : dict or str or None
-            Changes to the YAML.
+            Changes to the YAML: a dict of any values, nested like the YAML,
+            or HyperPyYAML. `{"sampling": {"n_steps": 4}}` is one.
+        overrides_must_match : bool
+            Whether a key that the YAML does not have is a KeyError.
         savedir : str or None
             Where to keep files of a Hub model; None for the Hub's cache.
         local_strategy : LocalStrategy
@@ -132,7 +136,7 @@ class FlowMACCodec(Pretrained):
             )
 
         description = read_description(get(hparams_file))
-        description.override(overrides)
+        description.override(overrides, overrides_must_match)
         hparams, modules = build_modules(description)
         if not vocoder:
             del hparams[\"vocoder\"], modules[\"vocoder\"]

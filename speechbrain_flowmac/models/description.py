@@ -62,8 +62,8 @@ class ModelDescription:
     ...     num_layers: 1
     ... ''')
     >>> model.override({"sizes": {"dim": 8}})
-    >>> model.build()["trunk"].norm.normalized_shape
-    (8,)
+    >>> model.build()["trunk"].dim
+    8
     """
 
     def __init__(self, text, name="YAML"):
@@ -109,9 +109,9 @@ class ModelDescription:
         must_match : bool
             Whether keys at the top must be in the file; KeyError otherwise.
         """
+        overrides = overrides or {}
         if isinstance(overrides, str):
             overrides = load_hyperpyyaml(overrides)
-        overrides = overrides or {}
         known = [key.value for key, _ in self._root.value]
         unknown = [name for name in overrides if name not in known]
         if must_match and unknown:
@@ -154,7 +154,7 @@ class ModelDescription:
             target = _part(target, name)
         if target is None:
             raise InvalidModelError(
-                f"{line_of(node)}{node.tag} {node.value} leads nowhere"
+                f"{line_of(node)}{node.tag} {node.value[:40]} leads nowhere"
             )
         return target
 

@@ -117,7 +117,8 @@ def find_class(node):
     # nor what those modules import from elsewhere
     if not isinstance(found, type) or not MODULES.fullmatch(found.__module__):
         raise UnsafeModelError(
-            f"{line_of(node)}{name} is no class of the codec or its lobes"
+            f"{line_of(node)}{name[:99]!r} is no class of the codec or its "
+            "lobes"
         )
     return found
 
@@ -150,11 +151,12 @@ SCALARS = {
     f"{YAML_TAG}null": lambda text: None,
     f"{YAML_TAG}bool": lambda text: text.lower() == "true",
     f"{YAML_TAG}int": int,
-    f"{YAML_TAG}float": float,
+    # float() knows infinity without YAML's dot
+    f"{YAML_TAG}float": lambda text: float(re.sub(r"\.(?=[a-zA-Z])", "", text)),
     f"{YAML_TAG}str": str,
 }
-# The core schema of YAML 1.2, as in HyperPyYAML: 1e-4 is a number, and no and
-# 2026-01-01 are strings. Tag, pattern, characters that it may begin with.
+# The core schema of YAML 1.2, as in HyperPyYAML: 1e-4 is a number, no is text.
+# Tag, pattern, characters that it may begin with.
 RESOLVERS = (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -229,7 +231,7 @@ class _Composer(yaml.SafeLoader):
         if plain is not None and is_new(node):
             find_class(node)
         elif node.tag != plain:
-            tag = node.tag.replace(YAML_TAG, "!!")
+            tag = node.tag.replace(YAML_TAG, "!!")[:99]
             raise UnsafeModelError(
                 f"{line_of(node)}a model may not use {tag}, only !ref, !copy "
                 "and !new of the codec's own classes"

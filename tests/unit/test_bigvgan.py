@@ -20,6 +20,7 @@ from bigvgan_checkpoints import (
     shrunk,
 )
 from hyperpyyaml import load_hyperpyyaml
+from yaml_attacks import TUPLE
 
 from speechbrain_flowmac import FlowMACCodec
 from speechbrain_flowmac.lobes.bigvgan import (
@@ -31,6 +32,7 @@ from speechbrain_flowmac.lobes.bigvgan import (
     half_band_filter,
 )
 from speechbrain_flowmac.lobes.features import LogMel, MelSettings, length_mask
+from speechbrain_flowmac.models.description import ModelDescription
 from speechbrain_flowmac.models.importers.bigvgan import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -44,8 +46,8 @@ from speechbrain_flowmac.models.importers.bigvgan import (
 from speechbrain_flowmac.models.loading import (
     ModelNotFoundError,
     WeightsMismatchError,
-    check_safe,
 )
+from speechbrain_flowmac.models.safe_yaml import UnsafeModelError
 
 HPARAMS = Path(__file__).resolve().parents[2] / "hparams"
 
@@ -467,8 +469,7 @@ def test_configs_are_translated(name, tmp_path):
 
 def test_yaml_builds_the_same_model(checkpoint):
     text = bigvgan_yaml(checkpoint)
-    check_safe(text)
-    vocoder = load_hyperpyyaml(text)["vocoder"].eval()
+    vocoder = ModelDescription(text).build()["vocoder"].eval()
     loaded = load_bigvgan(checkpoint)
     assert vocoder.mel_settings == loaded.mel_settings
     vocoder.load_state_dict(loaded.state_dict())
@@ -479,7 +480,14 @@ def test_yaml_builds_the_same_model(checkpoint):
 def test_yaml_holds_no_tags_of_the_config(checkpoint):
     config = {**shrunk(V2_24K), "fmin": "!apply:os.system ['touch it']\nx: 1"}
     (checkpoint / CONFIG_FILE).write_text(json.dumps(config))
-    check_safe(bigvgan_yaml(checkpoint))
+    ModelDescription(bigvgan_yaml(checkpoint))
+
+
+def test_yaml_holds_no_tuples_of_the_config(checkpoint):
+    config = {**shrunk(V2_24K), "fmin": TUPLE}
+    (checkpoint / CONFIG_FILE).write_text(json.dumps(config))
+    with pytest.raises(UnsafeModelError, match="line 8: .* tuples"):
+        ModelDescription(bigvgan_yaml(checkpoint))
 
 
 @pytest.mark.parametrize(
@@ -499,9 +507,20 @@ def test_unknown_configs_are_refused(checkpoint, changes, message):
     assert str(checkpoint) in str(caught.value)
 
 
-def test_configs_that_are_no_json_are_refused(checkpoint):
-    (checkpoint / CONFIG_FILE).write_text("{")
-    with pytest.raises(BigVGANConfigError, match="no JSON"):
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("{", "no JSON"),
+        ("[" * 10_000, "no JSON"),
+        ('["resblock"]', "no JSON object"),
+        ("[" + "1," * 2**16, "more than"),
+        ("\ud800", "no JSON"),
+    ],
+)
+def test_configs_that_are_no_json_are_refused(checkpoint, text, message):
+    path = checkpoint / CONFIG_FILE
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    with pytest.raises(BigVGANConfigError, match=message):
         read_config(checkpoint)
 
 

@@ -24,6 +24,7 @@ from speechbrain_flowmac.models.loading import (
     WeightsMismatchError,
     get_file,
 )
+from speechbrain_flowmac.models.safe_yaml import MAX_BYTES, ModelError
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "bigvgan_generator.pt"
@@ -54,7 +55,7 @@ FINAL_KEYS = {
 SUPPORTED = {"resblock": ("1",), "activation": ("snake", "snakebeta")}
 
 
-class BigVGANConfigError(ValueError):
+class BigVGANConfigError(ModelError):
     """A config.json of another model, or of an unknown variant."""
 
 
@@ -126,10 +127,16 @@ def read_config(source):
         Of `MelSettings`, and of `BigVGAN` but for `mel_settings`.
     """
     path = checkpoint_file(source, CONFIG_FILE)
+    with open(path, "rb") as file:
+        text = file.read(MAX_BYTES + 1)
+    if len(text) > MAX_BYTES:
+        raise BigVGANConfigError(f"{path} has more than {MAX_BYTES} bytes")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise BigVGANConfigError(f"{path} is no JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise BigVGANConfigError(f"{path} is no JSON object")
     return translate_config(config, path)
 
 
