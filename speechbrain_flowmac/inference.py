@@ -26,7 +26,6 @@ from speechbrain_flowmac.lobes.harmonic_source import SynthesisState
 from speechbrain_flowmac.lobes.lengths import length_mask
 from speechbrain_flowmac.models.loading import (
     HPARAMS_FILE,
-    MODULE_NAMES,
     build_modules,
     get_file,
     load_weights,
@@ -139,7 +138,7 @@ class FlowMACCodec(Pretrained):
         description.override(overrides, overrides_must_match)
         hparams, modules = build_modules(description)
         if not vocoder:
-            del hparams[\"vocoder\"], modules[\"vocoder\"]
+            del hparams["vocoder"], modules["vocoder"]
         for name, module in modules.items():
             load_weights(module, get(f"{name}.safetensors"))
         return cls(modules=modules, hparams=hparams, **kwargs)
