@@ -2,8 +2,7 @@
 
 Source: Lee et al., "BigVGAN: A Universal Neural Vocoder with Large-Scale
 Training" (2206.04658). Names of weights are those of NVIDIA's checkpoints,
-version 1 and 2, with weight norm folded in. The contract of vocoders is in
-`lobes.istft_vocoder`.
+version 1 and 2, with weight norm folded in.
 
 A snake makes harmonics, which alias; so it works at twice the rate, between
 an upsampling and a downsampling low-pass f of 12 taps:
@@ -21,6 +20,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
+
+from speechbrain_flowmac.lobes.vocoder import Vocoder
 
 FILTER_TAPS = 12
 # samples on each side that an anti-aliased snake sees
@@ -230,7 +231,7 @@ class AMPBlock(nn.Module):
         return x
 
 
-class BigVGAN(nn.Module):
+class BigVGAN(Vocoder):
     """Log-mel to waveform.
 
     Each stage is a transposed convolution, which halves the channels, and
@@ -270,9 +271,6 @@ class BigVGAN(nn.Module):
     21
     """
 
-    # nothing is carried along
-    source_reach = 0
-
     def __init__(
         self,
         mel_settings,
@@ -286,7 +284,7 @@ class BigVGAN(nn.Module):
         final_tanh=False,
         final_bias=False,
     ):
-        super().__init__()
+        super().__init__(mel_settings)
         _check(
             mel_settings.hop_length,
             channels,
@@ -295,7 +293,6 @@ class BigVGAN(nn.Module):
             kernel_sizes,
             dilations,
         )
-        self.mel_settings = mel_settings
         self.final_tanh = final_tanh
         self.conv_pre = _same_conv(mel_settings.n_mels, channels)
         self.ups = nn.ModuleList()
@@ -322,7 +319,6 @@ class BigVGAN(nn.Module):
         )
         self.conv_post = _same_conv(channels, 1, bias=final_bias)
         self.blocks_per_stage = len(kernel_sizes)
-        # mel frames that a sample depends on, on each side
         self.receptive_field = _receptive_field(
             mel_settings.hop_length,
             upsample_rates,
@@ -330,32 +326,11 @@ class BigVGAN(nn.Module):
             max(block.receptive_field for block in self.resblocks),
         )
 
-    def forward(self, mel, mask=None, state=None, f0=None):
-        """Synthesises.
-
-        Arguments
-        ---------
-        mel : torch.Tensor
-            Log-mel, shape [B, N, M].
-        mask : torch.Tensor or None
-            Shape [B, N], True where valid, up to the end of each item;
-            samples past it are 0.
-        state : SynthesisState or None
-            Of no effect: there is no phase and no noise.
-        f0 : torch.Tensor or None
-            Of no effect but on what is returned: nothing is predicted.
-
-        Returns
-        -------
-        torch.Tensor or tuple
-            Waveform [B, N * hop], float32; with `f0`, also an empty dict of
-            losses.
-        """
+    def synthesise(self, mel, mask, state):
+        """All samples, see `Vocoder.synthesise`; there is no phase or noise."""
         if mask is None or bool(mask.all()):
-            wav = self._synthesise(mel)
-        else:
-            wav = self._synthesise_by_length(mel, mask.sum(1))
-        return wav if f0 is None else (wav, {})
+            return self._synthesise(mel)
+        return self._synthesise_by_length(mel, mask.sum(1))
 
     def _synthesise(self, mel):
         x = self.conv_pre(mel.mT.to(self.conv_pre.weight.dtype))

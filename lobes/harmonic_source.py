@@ -17,26 +17,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from speechbrain_flowmac.lobes.noise import seeded_noise
+from speechbrain_flowmac.lobes.vocoder import SynthesisState
 
 
 @dataclass
-class SynthesisState:
-    """What synthesis of a chunk must know of what came before.
-
-    A signal is synthesised chunk by chunk with one state; `phase` is carried
-    from chunk to chunk, the rest says where the chunk lies.
+class HarmonicState(SynthesisState):
+    """A stream whose pulses have a phase that is carried along.
 
     Arguments
     ---------
-    seed : int
-        Of the noise.
-    start : int
-        Absolute index of the first mel frame of the chunk.
+    seed, first, end
+        See `SynthesisState`.
     anchor : int
-        Absolute mel frame at whose first sample `phase` holds.
-    next_anchor : int
-        Absolute mel frame where the next chunk wants its phase; the synthesis
-        moves `anchor` and `phase` there.
+        Frame of the stream at whose first sample `phase` holds.
     phase : torch.Tensor or None
         Cycles, float64 [B]; None is 0.
     target : torch.Tensor or None
@@ -44,10 +37,7 @@ class SynthesisState:
         a loss that sees single pulses can only be met by pulses in place.
     """
 
-    seed: int = 0
-    start: int = 0
     anchor: int = 0
-    next_anchor: int = 0
     phase: Tensor | None = None
     target: Tensor | None = None
 
@@ -173,7 +163,45 @@ def fundamental_offset(phase, wav, window=1024, hop_length=64):
     return torch.atan2(smooth[:, 1], smooth[:, 0]) / (2 * torch.pi)
 
 
-def harmonic_source(pitch, sample_rate, hop_length, state, upsample):
+def source_phase(f0, sample_rate, frame_samples, state, reach):
+    """The running sum of F0, from where the last chunk left it.
+
+    Arguments
+    ---------
+    f0 : torch.Tensor
+        In Hz, shape [B, T].
+    sample_rate : int
+        In Hz.
+    frame_samples : int
+        Samples per mel frame, in which the state counts.
+    state : HarmonicState
+        Its phase is moved to where the next chunk first needs its source.
+    reach : int
+        Mel frames of the source that a sample needs on each side: so far
+        before the end of the chunk this chunk and the next agree on F0.
+
+    Returns
+    -------
+    torch.Tensor
+        Cycles in [0, 1), float64, shape [B, T].
+    """
+    # float64: a phase of thousands of cycles has no decimals to spare
+    cycles = (f0.double() / sample_rate).cumsum(1)
+    # cycles[i] is the advance up to and including sample i
+    before = F.pad(cycles, (1, 0))
+
+    def advance(anchor):
+        index = (anchor - state.first) * frame_samples
+        return before[:, min(max(index, 0), before.shape[1] - 1)]
+
+    known = 0.0 if state.phase is None else state.phase
+    offset = known - advance(state.anchor)
+    state.anchor = max(state.end - reach, 0)
+    state.phase = (advance(state.anchor) + offset).remainder(1.0)
+    return (before[:, :-1] + offset.unsqueeze(1)).remainder(1.0)
+
+
+def harmonic_source(pitch, sample_rate, hop_length, state, upsample, reach):
     """Pulse train that follows a pitch, silent where unvoiced.
 
     Arguments
@@ -184,10 +212,12 @@ def harmonic_source(pitch, sample_rate, hop_length, state, upsample):
         In Hz.
     hop_length : int
         Samples per pitch frame.
-    state : SynthesisState
-        Where the chunk lies; its phase is moved to `next_anchor`.
+    state : HarmonicState
+        Where the chunk lies; see `source_phase`.
     upsample : int
-        Pitch frames per mel frame, in which the state counts.
+        Pitch frames per mel frame.
+    reach : int
+        See `source_phase`.
 
     Returns
     -------
@@ -195,48 +225,30 @@ def harmonic_source(pitch, sample_rate, hop_length, state, upsample):
         Shape [B, F * hop].
     """
     f0 = to_samples(pitch.f0, hop_length)
-    # float64: a phase of thousands of cycles has no decimals to spare
-    cycles = (f0.double() / sample_rate).cumsum(1)
-    # cycles[i] is the advance up to and including sample i
-    before = F.pad(cycles, (1, 0))
-
-    def advance(anchor):
-        index = (anchor - state.start) * upsample * hop_length
-        return before[:, min(max(index, 0), before.shape[1] - 1)]
-
-    known = 0.0 if state.phase is None else state.phase
-    offset = known - advance(state.anchor)
-    state.phase = (advance(state.next_anchor) + offset).remainder(1.0)
-    state.anchor = state.next_anchor
-    phase = (before[:, :-1] + offset.unsqueeze(1)).remainder(1.0)
-    phase = phase.float()
+    width = upsample * hop_length
+    phase = source_phase(f0, sample_rate, width, state, reach).float()
     if state.target is not None:
         phase = phase + fundamental_offset(phase, state.target)
     pulses = dirichlet_pulses(phase, f0, sample_rate)
     return pulses * to_samples(pitch.voiced.to(f0.dtype), hop_length)
 
 
-def noise_source(num_frames, hop_length, state, upsample):
+def noise_source(num_frames, frame_samples, state):
     """Seeded white noise of unit power, the same for every item of a batch.
 
     Arguments
     ---------
     num_frames : int
-        Pitch frames F, a multiple of `upsample`.
-    hop_length : int
-        Samples per pitch frame.
+        Mel frames N.
+    frame_samples : int
+        Samples per mel frame.
     state : SynthesisState
-        Its seed and start are used.
-    upsample : int
-        Pitch frames per mel frame.
+        Where the chunk lies.
 
     Returns
     -------
     torch.Tensor
-        Shape [1, F * hop], on the CPU.
+        Shape [1, N * frame_samples], on the CPU.
     """
-    width = upsample * hop_length
-    noise = seeded_noise(
-        state.seed, 1, state.start, num_frames // upsample, width
-    )
+    noise = seeded_noise(state.seed, 1, state.first, num_frames, frame_samples)
     return noise.reshape(1, -1)

@@ -2,15 +2,7 @@
 
 The trunk runs at a finer hop than the mel's; no layer works at the sample
 rate, which is what makes it fast on CPUs (Vocos, 2306.00814). A head turns
-its features into a spectrum: `FreePhaseHead` predicts magnitude and phase,
-`MultiBandHead` does so for sub-bands, `HarmonicNoiseHead` filters a pulse
-train at the predicted F0 and noise.
-
-A vocoder is `vocoder(mel [B, N, M], mask [B, N], state) -> [B, N * hop]` on
-log-mels as `LogMel` makes them, with the attributes `mel_settings`,
-`receptive_field` (mel frames on each side, or None if unbounded) and
-`source_reach` (mel frames on each side that a sample needs of a phase that
-is carried along; 0 if there is none).
+its features into a spectrum.
 """
 
 import math
@@ -19,18 +11,19 @@ import torch
 from torch import nn
 
 from speechbrain_flowmac.lobes.harmonic_source import (
-    SynthesisState,
+    HarmonicState,
     harmonic_source,
     noise_source,
 )
 from speechbrain_flowmac.lobes.pitch import hold_last
 from speechbrain_flowmac.lobes.pqmf import SubBandSTFT
+from speechbrain_flowmac.lobes.vocoder import SynthesisState, Vocoder
 
 # of a log magnitude: e^5 is far above what full-scale signals need
 MAX_LOG_MAGNITUDE = 5.0
 
 
-class ISTFTVocoder(nn.Module):
+class ISTFTVocoder(Vocoder):
     """Log-mel to waveform.
 
     Arguments
@@ -40,7 +33,7 @@ class ISTFTVocoder(nn.Module):
     trunk : torch.nn.Module
         `trunk(x [B, F, D], mask [B, F]) -> [B, F, D]` with `dim` and
         `receptive_field`, at the rate of the head's frames.
-    head : torch.nn.Module
+    head : Head
         `FreePhaseHead`, `MultiBandHead` or `HarmonicNoiseHead`.
 
     Example
@@ -55,15 +48,19 @@ class ISTFTVocoder(nn.Module):
     """
 
     def __init__(self, mel_settings, trunk, head):
-        super().__init__()
+        super().__init__(mel_settings)
         hop = head.stft.hop_length
         if mel_settings.hop_length % hop:
             raise ValueError(
                 f"the mel's hop ({mel_settings.hop_length}) must be a "
                 f"multiple of the head's ({hop})"
             )
-        self.mel_settings = mel_settings
         self.upsample = mel_settings.hop_length // hop
+        if head.upsample not in (None, self.upsample):
+            raise ValueError(
+                f"the head predicts F0 {head.upsample} times per mel frame; "
+                f"its hop ({hop}) asks for {self.upsample}"
+            )
         self.embed = nn.Conv1d(mel_settings.n_mels, trunk.dim, 7, padding=3)
         self.norm_in = nn.LayerNorm(trunk.dim)
         self.split = nn.Linear(trunk.dim, self.upsample * trunk.dim)
@@ -74,76 +71,73 @@ class ISTFTVocoder(nn.Module):
     @property
     def receptive_field(self):
         """Mel frames seen on each side, or None if unbounded."""
-        if self.trunk.receptive_field is None:
+        trunk, head = self.trunk.receptive_field, self.head.receptive_field
+        if trunk is None or head is None:
             return None
-        fine = self.trunk.receptive_field + self.stft_reach
-        features = 3 - (-fine // self.upsample)
-        return max(features, self.head.receptive_field(self.upsample))
+        stft = self.head.stft
+        frames = trunk - (-stft.n_fft // stft.hop_length)
+        return max(3 - (-frames // self.upsample), head)
 
-    @property
-    def source_reach(self):
-        """Mel frames of the source that a sample needs on each side."""
-        return self.head.source_reach(self.upsample)
+    def start(self, seed=0):
+        """The state of a new stream, see `Vocoder.start`."""
+        return self.head.start(seed)
 
-    @property
-    def stft_reach(self):
-        """Head frames that a sample depends on, on each side."""
-        return -(-self.head.stft.n_fft // self.head.stft.hop_length)
+    def synthesise(self, mel, mask, state):
+        """All samples, see `Vocoder.synthesise`."""
+        excitation = self.head.excitation(mel, mask, state)
+        return self._filter(mel, mask, excitation)
 
-    def features(self, mel, mask=None):
-        """Trunk features at the rate of the head.
+    def training_step(self, mel, generator, target=None, f0=None):
+        """See `Vocoder.training_step`; pulses follow the target."""
+        excitation, losses = self.head.training_excitation(
+            mel, generator, target, f0
+        )
+        return self._filter(mel, None, excitation), losses
 
-        Arguments
-        ---------
-        mel : torch.Tensor
-            Shape [B, N, M].
-        mask : torch.Tensor or None
-            Shape [B, N], True where valid.
-
-        Returns
-        -------
-        tuple of torch.Tensor
-            Features [B, F, D] and the mask at their rate (or None).
-        """
+    def _filter(self, mel, mask, excitation):
+        fine = None
         if mask is not None:
             mel = mel * mask.unsqueeze(-1)
+            fine = mask.repeat_interleave(self.upsample, dim=1)
         mel = mel.to(self.embed.weight.dtype)
         x = self.norm_in(self.embed(mel.mT).mT)
         x = self.split(x).unflatten(-1, (self.upsample, -1)).flatten(1, 2)
-        fine = None
-        if mask is not None:
-            fine = mask.repeat_interleave(self.upsample, dim=1)
-        return self.norm_out(self.trunk(x, fine)), fine
+        features = self.norm_out(self.trunk(x, fine))
+        return self.head(features, fine, *excitation)
 
-    def forward(self, mel, mask=None, state=None, f0=None):
-        """Synthesises.
+
+class Head(nn.Module):
+    """Features at the rate of its `stft` to samples.
+
+    `head(features [B, F, D], mask [B, F] or None, *excitation) -> [B, F * hop]`,
+    where the excitation is what the head filters, if it filters.
+    """
+
+    # frames per mel frame, where the head is made for a certain number
+    upsample = None
+    # mel frames that the excitation sees on each side, or None
+    receptive_field = 0
+
+    def start(self, seed):
+        """See `Vocoder.start`."""
+        return SynthesisState(seed)
+
+    def excitation(self, mel, mask, state):
+        """A tuple of tensors: what there is besides features.
 
         Arguments
         ---------
-        mel : torch.Tensor
-            Log-mel, shape [B, N, M].
-        mask : torch.Tensor or None
-            Shape [B, N], True where valid; samples past an item's end are 0.
-        state : SynthesisState or None
-            Where in a longer signal the mel lies; None for a whole signal
-            with seed 0.
-        f0 : torch.Tensor or None
-            In training, labels in Hz (0 where unvoiced), shape [B, F].
-
-        Returns
-        -------
-        torch.Tensor or tuple
-            Waveform [B, N * hop], float32; with `f0`, also a dict of losses
-            that the head puts on its own predictions.
+        mel, mask, state
+            As for `Vocoder.synthesise`.
         """
-        state = SynthesisState() if state is None else state
-        features, fine = self.features(mel, mask)
-        hint, losses = self.head.predict(mel, mask, f0)
-        wav = self.head(features, hint, fine, state, self.upsample)
-        return wav if f0 is None else (wav, losses)
+        return ()
+
+    def training_excitation(self, mel, generator, target, f0):
+        """The excitation and a dict of losses, see `Vocoder.training_step`."""
+        return (), {}
 
 
-class FreePhaseHead(nn.Module):
+class FreePhaseHead(Head):
     """Magnitude and phase of every bin, as Vocos.
 
     Arguments
@@ -166,28 +160,15 @@ class FreePhaseHead(nn.Module):
         self.stft = stft
         self.project = nn.Linear(dim, 2 * stft.num_bins)
 
-    def receptive_field(self, upsample):
-        """Mel frames that the head itself sees on each side."""
-        return 0
-
-    def source_reach(self, upsample):
-        """There is no source."""
-        return 0
-
-    def predict(self, mel, mask=None, f0=None):
-        """Nothing is predicted from the mel: no hint and no losses."""
-        return None, {}
-
-    def forward(self, features, hint=None, fine=None, state=None, upsample=1):
+    def forward(self, features, mask=None):
         """Features [B, F, D] to samples [B, F * hop]."""
-        log_magnitude, turn = self.project(features).float().chunk(2, -1)
-        magnitude = log_magnitude.clamp(max=MAX_LOG_MAGNITUDE).exp()
-        spectrum = torch.polar(magnitude, self.phase(turn))
-        return self.stft.inverse(spectrum, fine)
+        log_magnitude, phase = self.project(features).float().chunk(2, -1)
+        spectrum = _polar(log_magnitude, self.bounded(phase))
+        return self.stft.inverse(spectrum, mask)
 
-    def phase(self, turn):
-        """Phase from what the features give for it: itself, unbounded."""
-        return turn
+    def bounded(self, phase):
+        """The phase as predicted: unbounded."""
+        return phase
 
 
 class MultiBandHead(FreePhaseHead):
@@ -217,12 +198,12 @@ class MultiBandHead(FreePhaseHead):
     def __init__(self, dim, stft, synthesis):
         super().__init__(dim, SubBandSTFT(stft, synthesis))
 
-    def phase(self, turn):
+    def bounded(self, phase):
         """From -pi to pi: without the factor, two thirds were out of reach."""
-        return math.pi * torch.sin(turn)
+        return math.pi * torch.sin(phase)
 
 
-class HarmonicNoiseHead(nn.Module):
+class HarmonicNoiseHead(Head):
     """Filters a pulse train and noise by predicted gains.
 
     With S_h and S_n the spectra of the two sources,
@@ -257,8 +238,7 @@ class HarmonicNoiseHead(nn.Module):
     >>> pitch = PitchPredictor(20, ConvNeXt(8, 1), upsample=2)
     >>> head = HarmonicNoiseHead(8, FramedSTFT(64, 16), pitch, 16000)
     >>> features, mel = torch.randn(2, 10, 8), torch.randn(2, 5, 20)
-    >>> hint, _ = head.predict(mel)
-    >>> head(features, hint, None, SynthesisState(), 2).shape
+    >>> head(features, None, *head.excitation(mel, None, head.start(0))).shape
     torch.Size([2, 160])
     """
 
@@ -285,90 +265,104 @@ class HarmonicNoiseHead(nn.Module):
         bias = torch.tensor(start).repeat_interleave(bins)
         self.project.bias.data.copy_(bias)
 
-    def receptive_field(self, upsample):
-        """Mel frames that the head itself sees on each side."""
-        if self.pitch.receptive_field is None:
-            return None
-        return self.pitch.receptive_field + self.source_reach(upsample)
+    @property
+    def upsample(self):
+        """Frames of the head per mel frame."""
+        return self.pitch.upsample
 
-    def source_reach(self, upsample):
+    @property
+    def source_reach(self):
         """Mel frames of the source that a sample needs on each side."""
         # analysis and synthesis each reach half a window; one frame more for
         # interpolation between pitch frames
-        window = -(-self.stft.n_fft // self.stft.hop_length // upsample)
-        return window + 1
+        return 1 - (-self.stft.n_fft // self.stft.hop_length // self.upsample)
 
-    def predict(self, mel, mask=None, f0=None):
-        """Pitch from the mel.
+    @property
+    def receptive_field(self):
+        """Mel frames that the sources see on each side, or None."""
+        if self.pitch.receptive_field is None:
+            return None
+        return self.pitch.receptive_field + self.source_reach
 
-        Arguments
-        ---------
-        mel : torch.Tensor
-            Log-mel, shape [B, N, M].
-        mask : torch.Tensor or None
-            Shape [B, N], True where valid.
-        f0 : torch.Tensor or None
-            Labels in Hz, 0 where unvoiced, shape [B, F].
+    def start(self, seed):
+        """Phase 0, see `Vocoder.start`."""
+        return HarmonicState(seed)
+
+    def excitation(self, mel, mask, state):
+        """The sources and where their gains start from.
 
         Returns
         -------
         tuple
-            `Pitch` [B, F] and the log envelope [B, F, bins] or 0.0, and a
-            dict with the pitch loss if there are labels.
+            Pulses and noise, each [B, F * hop], and the log envelope
+            [B, F, bins] or 0.0.
         """
-        logits = self.pitch.logits(mel, mask)
-        envelope = 0.0
-        if self.envelope is not None:
-            envelope = self.envelope(mel).repeat_interleave(
-                self.pitch.upsample, dim=1
-            )
+        return self._excitation(self.pitch.logits(mel, mask), mel, mask, state)
+
+    def training_excitation(self, mel, generator, target, f0):
+        """Starts at any phase; with labels, there is a loss on the pitch."""
+        logits = self.pitch.logits(mel)
+        phase = torch.rand(len(mel), generator=generator, device=mel.device)
+        state = HarmonicState(
+            generator.initial_seed(), phase=phase.double(), target=target
+        )
+        state.move(mel.shape[1], (0, 0))
         losses = {}
         if f0 is not None:
-            fine = None
-            if mask is not None:
-                fine = mask.repeat_interleave(self.pitch.upsample, dim=1)
-            losses["pitch"] = self.pitch.loss(logits, f0, fine)
-        return (self.pitch.read(logits), envelope), losses
+            losses["pitch"] = self.pitch.loss(logits, f0)
+        return self._excitation(logits, mel, None, state), losses
 
-    def forward(self, features, hint, fine, state, upsample):
+    def _excitation(self, logits, mel, mask, state):
+        hop, upsample = self.stft.hop_length, self.upsample
+        pitch = self.pitch.read(logits)
+        if mask is not None:
+            pitch = hold_last(pitch, mask.repeat_interleave(upsample, dim=1))
+        pulses = harmonic_source(
+            pitch, self.sample_rate, hop, state, upsample, self.source_reach
+        )
+        noise = noise_source(mel.shape[1], upsample * hop, state)
+        noise = noise.to(pulses).expand_as(pulses)
+        if mask is not None:
+            inside = mask.repeat_interleave(upsample * hop, dim=1)
+            pulses, noise = pulses * inside, noise * inside
+        if self.envelope is None:
+            return pulses, noise, 0.0
+        envelope = self.envelope(mel).repeat_interleave(upsample, dim=1)
+        return pulses, noise, envelope
+
+    def forward(self, features, mask, pulses, noise, envelope):
         """Filters the sources.
 
         Arguments
         ---------
         features : torch.Tensor
             Shape [B, F, D].
-        hint : tuple
-            From `predict`.
-        fine : torch.Tensor or None
+        mask : torch.Tensor or None
             Shape [B, F], True where valid.
-        state : SynthesisState
-            Where the chunk lies.
-        upsample : int
-            Head frames per mel frame.
+        pulses, noise, envelope
+            From `excitation`.
 
         Returns
         -------
         torch.Tensor
             Shape [B, F * hop].
         """
-        hop = self.stft.hop_length
-        pitch, envelope = hint
-        if fine is not None:
-            pitch = hold_last(pitch, fine)
-        pulses = harmonic_source(pitch, self.sample_rate, hop, state, upsample)
-        noise = noise_source(features.shape[1], hop, state, upsample)
-        noise = noise.to(pulses).expand_as(pulses)
-        if fine is not None:
-            inside = fine.repeat_interleave(hop, dim=1)
-            pulses, noise = pulses * inside, noise * inside
         gains = self.project(features).float()
-        loud, turn, hiss, *free = gains.split(self.stft.num_bins, -1)
-        loud = (loud + envelope).clamp(max=MAX_LOG_MAGNITUDE).exp()
-        hiss = (hiss + envelope).clamp(max=MAX_LOG_MAGNITUDE).exp()
-        spectrum = torch.polar(loud, turn) * self.stft(pulses)
-        spectrum = spectrum + hiss * self.stft(noise)
+        pulse_gain, pulse_phase, noise_gain, *free = gains.split(
+            self.stft.num_bins, -1
+        )
+        pulse_filter = _polar(pulse_gain + envelope, pulse_phase)
+        noise_filter = _magnitude(noise_gain + envelope)
+        spectrum = pulse_filter * self.stft(pulses)
+        spectrum = spectrum + noise_filter * self.stft(noise)
         if free:
-            level, phase = free
-            level = level.clamp(max=MAX_LOG_MAGNITUDE).exp()
-            spectrum = spectrum + torch.polar(level, phase)
-        return self.stft.inverse(spectrum, fine)
+            spectrum = spectrum + _polar(*free)
+        return self.stft.inverse(spectrum, mask)
+
+
+def _magnitude(log_magnitude):
+    return log_magnitude.clamp(max=MAX_LOG_MAGNITUDE).exp()
+
+
+def _polar(log_magnitude, phase):
+    return torch.polar(_magnitude(log_magnitude), phase)

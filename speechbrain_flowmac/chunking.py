@@ -11,14 +11,13 @@ what coding the whole would.
 Shapes: C channels (as the batch), T samples, N token frames, K codebooks.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from speechbrain_flowmac.lobes.features import num_frames
-from speechbrain_flowmac.lobes.harmonic_source import SynthesisState
 
 MIN_CHUNK_FRAMES = 512
 
@@ -96,8 +95,8 @@ class ChunkedCoder:
     ---------
     codec : FlowMAC
         Waveform to tokens to mel.
-    vocoder : torch.nn.Module
-        Mel to waveform, see `lobes.istft_vocoder`.
+    vocoder : Vocoder
+        Mel to waveform, see `lobes.vocoder`.
     chunk_frames : int or None
         Token frames of a chunk; None for twice the context, at least 512.
     """
@@ -163,7 +162,6 @@ class ChunkedCoder:
             Shape [C, n * hop], one for each chunk.
         """
         stride = self.codec.encoder.stride
-        mel_hop = self.codec.mel_settings.hop_length
         reach = self.vocoder.receptive_field
         vocoder_context = None if reach is None else num_frames(reach, stride)
         context = self.codec.decoder_receptive_field(sampling)
@@ -172,23 +170,12 @@ class ChunkedCoder:
         else:
             context = None
         chunk, context = self._plan(total, context, self.codec.alignment)
-        state = SynthesisState(seed=seed)
+        state = self.vocoder.start(seed)
         for window in windows(blocks, total, chunk, context):
             mel = self.codec.decode(
                 window.data, sampling=sampling, seed=seed, start=window.lo
             )
-            # where the samples of the next chunk first need its source, both
-            # chunks agree on the pitch: there the phase is handed over
-            anchor = window.end * stride - self.vocoder.source_reach
-            state = replace(
-                state,
-                start=window.lo * stride,
-                next_anchor=max(anchor, 0),
-            )
+            before = (window.start - window.lo) * stride
+            after = mel.shape[1] - (window.end - window.lo) * stride
             with torch.no_grad():
-                wav = self.vocoder(mel, state=state)
-            keep = slice(
-                (window.start - window.lo) * stride * mel_hop,
-                (window.end - window.lo) * stride * mel_hop,
-            )
-            yield wav[:, keep]
+                yield self.vocoder(mel, state=state, context=(before, after))

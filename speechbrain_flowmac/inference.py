@@ -22,7 +22,6 @@ from speechbrain_flowmac.bitstream import (
 )
 from speechbrain_flowmac.chunking import ChunkedCoder
 from speechbrain_flowmac.identity import fingerprint, legacy_fingerprint
-from speechbrain_flowmac.lobes.harmonic_source import SynthesisState
 from speechbrain_flowmac.lobes.lengths import length_mask
 from speechbrain_flowmac.models.loading import (
     HPARAMS_FILE,
@@ -296,7 +295,7 @@ class FlowMACCodec(Pretrained):
             mask = length_mask(lengths, tokens.shape[1])
             mask = mask.repeat_interleave(stride, dim=1)
         mel = self.codec.decode(tokens, lengths, sampling, seed)
-        return self.vocoder(mel, mask, SynthesisState(seed=seed))
+        return self.vocoder(mel, mask, self.vocoder.start(seed))
 
     def sampling(self, n_steps=None, solver=None, guidance=None):
         """The model's way of sampling, with changes.

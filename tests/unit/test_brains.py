@@ -30,11 +30,13 @@ from speechbrain_flowmac.lobes.flow_matching import FlowMatching
 from speechbrain_flowmac.lobes.losses import AdversarialLoss
 from speechbrain_flowmac.lobes.quantizer import ResidualQuantizer
 from speechbrain_flowmac.lobes.vector_field import ConvNeXtField
+from speechbrain_flowmac.lobes.vocoder import Vocoder
 from speechbrain_flowmac.training.brains import FlowMACBrain, VocoderBrain
 from speechbrain_flowmac.training.brains.base import (
     TrainingBrain,
     TrapezoidSchedule,
 )
+from speechbrain_flowmac.training.brains.vocoder import training_step
 
 SETTINGS = MelSettings(n_fft=256, hop_length=128, win_length=256, n_mels=8)
 SAMPLES = 1024
@@ -177,14 +179,16 @@ def codec_run(device, **run_opts):
     )
 
 
-class LinearVocoder(nn.Module):
-    """Every frame's samples from its mel; no chance, no source."""
+class LinearVocoder(Vocoder):
+    """Every frame's samples from its mel; nothing random, no source."""
+
+    receptive_field = 0
 
     def __init__(self):
-        super().__init__()
+        super().__init__(SETTINGS)
         self.linear = nn.Linear(SETTINGS.n_mels, SETTINGS.hop_length)
 
-    def forward(self, mel, mask=None, state=None, f0=None):
+    def synthesise(self, mel, mask, state):
         return self.linear(mel).flatten(1)
 
 
@@ -206,6 +210,7 @@ def vocoder_run(device, rate=1.0, run_opts=None, **changes):
     settings = {
         "features": LogMel(SETTINGS),
         "codec": None,
+        "mel_distortion": lambda mel, generator: mel,
         "scores": {},
         "scored_utterances": 0,
         "mel_loss": nn.MSELoss(),
@@ -545,6 +550,65 @@ def test_each_optimizer_is_clipped_on_its_own(device):
 
 
 # What a vocoder is given, and how it is judged
+
+
+class AskedVocoder(LinearVocoder):
+    """Remembers what it was asked and adds a loss of its own."""
+
+    def training_step(self, mel, generator, target=None, f0=None):
+        self.asked = generator, target, f0
+        wav, _ = super().training_step(mel, generator, target, f0)
+        return wav, {"pitch": f0.mean() + 0 * wav.sum()}
+
+
+def test_vocoders_are_told_the_truth_in_training_alone(device):
+    brain = vocoder_run(device, auxiliary_weight=0.5)
+    brain.modules["vocoder"] = AskedVocoder().to(device)
+    batch = audio()
+    batch.f0 = SimpleNamespace(data=torch.full((2, 8), 100.0))
+    with_f0 = brain.compute_forward(batch, sb.Stage.TRAIN)
+    generator, target, f0 = brain.modules.vocoder.asked
+    assert generator is brain.generator
+    assert torch.equal(target.cpu(), batch.sig.data)
+    assert torch.equal(f0.cpu(), batch.f0.data)
+    loss = brain.compute_objectives(with_f0, batch, sb.Stage.TRAIN)
+    plain = 3.0 * brain.running["mel"][-1]
+    assert loss.item() == pytest.approx(plain + 0.5 * 100.0, rel=1e-5)
+    brain.ema.module = brain.modules.vocoder
+    brain.compute_forward(batch, sb.Stage.VALID)
+    assert brain.modules.vocoder.asked[1] is None
+
+
+def test_gradients_are_averaged_over_ranks(tmp_path):
+    """DDP does so for what runs inside its own forward."""
+    from torch import distributed, multiprocessing
+
+    multiprocessing.spawn(_step_on_a_rank, (tmp_path,), nprocs=2)
+    one, two = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    for name, gradient in one.items():
+        assert torch.equal(gradient, two[name]) and gradient.any(), name
+    assert not distributed.is_initialized()
+
+
+def _step_on_a_rank(rank, folder):
+    from torch import distributed
+
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
+    )
+    torch.manual_seed(0)
+    vocoder = nn.parallel.DistributedDataParallel(LinearVocoder())
+    generator = torch.Generator().manual_seed(rank)
+    mel = torch.randn(2, 5, SETTINGS.n_mels, generator=generator)
+    for _ in range(2):
+        vocoder.zero_grad()
+        wav, losses = training_step(vocoder, mel, generator)
+        assert losses == {}
+        wav.square().mean().backward()
+    assert torch.equal(wav, vocoder.module(mel))
+    gradients = {n: p.grad for n, p in vocoder.module.named_parameters()}
+    torch.save(gradients, folder / f"{rank}.pt")
+    distributed.destroy_process_group()
 
 
 class EchoCodec(nn.Module):

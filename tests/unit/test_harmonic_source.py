@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from speechbrain_flowmac.lobes.harmonic_source import (
-    SynthesisState,
+    HarmonicState,
     dirichlet_pulses,
     fundamental_offset,
     harmonic_source,
     noise_source,
+    source_phase,
     to_samples,
 )
 from speechbrain_flowmac.lobes.pitch import Pitch
@@ -110,20 +111,20 @@ def test_unvoiced_is_silent():
     hop = 20
     pitch = make_pitch()
     pitch.voiced[:, 10:20] = False
-    source = harmonic_source(pitch, RATE, hop, SynthesisState(), 2)
+    source = harmonic_source(pitch, RATE, hop, HarmonicState(), 2, 1)
     assert source.shape == (2, 48 * hop)
     # linear interpolation reaches half a hop into the unvoiced stretch
     inside = slice(10 * hop + hop // 2, 20 * hop - hop // 2)
     assert not source[:, inside].any()
     silent = Pitch(pitch.f0, torch.zeros_like(pitch.voiced))
-    assert not harmonic_source(silent, RATE, hop, SynthesisState(), 2).any()
+    assert not harmonic_source(silent, RATE, hop, HarmonicState(), 2, 1).any()
 
 
 def test_phase_is_the_integral_of_pitch():
     """A steady pitch gives the pulses of that pitch, from phase 0 on."""
     f0 = torch.full((1, 40), 170.0)
     pitch = Pitch(f0, torch.ones_like(f0, dtype=torch.bool))
-    source = harmonic_source(pitch, RATE, 50, SynthesisState(), 1)
+    source = harmonic_source(pitch, RATE, 50, HarmonicState(), 1, 1)
     time = torch.arange(2000, dtype=torch.float64) / RATE
     expected = pulses_at(170.0 * time[None], 170.0)
     torch.testing.assert_close(source, expected.float(), atol=2e-3, rtol=1e-3)
@@ -159,9 +160,9 @@ def test_pulses_follow_the_target_and_its_silence():
     pitch = Pitch(f0, torch.ones_like(f0, dtype=torch.bool))
     size = 60 * 128
     target = torch.cat([tone(123.0, 0.1, size), torch.zeros(1, size)])
-    state = SynthesisState(target=target[:, :-50])
-    free = harmonic_source(pitch, 24000, 128, SynthesisState(), 1)
-    source = harmonic_source(pitch, 24000, 128, state, 1)
+    state = HarmonicState(target=target[:, :-50])
+    free = harmonic_source(pitch, 24000, 128, HarmonicState(), 1, 1)
+    source = harmonic_source(pitch, 24000, 128, state, 1, 1)
     time = torch.arange(size, dtype=torch.float64) / 24000
     expected = dirichlet_pulses(
         (123.0 * time + 0.1).remainder(1)[None], f0[:1, :1], 24000
@@ -180,19 +181,19 @@ def test_chunks_join_into_the_whole(size, lead, upsample):
     hop, context = 40, 3
     mel_frames = 48 // upsample
     pitch = make_pitch()
-    whole = harmonic_source(pitch, RATE, hop, SynthesisState(), upsample)
-    state = SynthesisState()
+    whole = harmonic_source(pitch, RATE, hop, HarmonicState(), upsample, lead)
+    state = HarmonicState()
     parts = []
     for a in range(0, mel_frames, size):
         b = min(a + size, mel_frames)
         lo, hi = max(a - context, 0), min(b + context, mel_frames)
-        state.start, state.next_anchor = lo, max(b - lead, 0)
+        state.move(hi - lo, (a - lo, hi - b))
         frames = slice(lo * upsample, hi * upsample)
         chunk = Pitch(pitch.f0[:, frames], pitch.voiced[:, frames])
-        source = harmonic_source(chunk, RATE, hop, state, upsample)
+        source = harmonic_source(chunk, RATE, hop, state, upsample, lead)
         width = upsample * hop
         parts.append(source[:, (a - lo) * width : (b - lo) * width])
-        assert state.anchor == state.next_anchor
+        assert state.anchor == max(b - lead, 0)
         assert ((state.phase >= 0) & (state.phase < 1)).all()
     joined = torch.cat(parts, dim=1)
     torch.testing.assert_close(joined, whole, atol=5e-3, rtol=0)
@@ -201,24 +202,22 @@ def test_chunks_join_into_the_whole(size, lead, upsample):
 def test_phase_survives_a_long_time():
     """After minutes the phase is as exact as at the start."""
     hop, f0 = 100, 123.4
-    state = SynthesisState()
-    frames = torch.full((1, 6000), f0)
-    pitch = Pitch(frames, torch.zeros_like(frames, dtype=torch.bool))
-    for part in range(4):
-        state.start, state.next_anchor = part * 6000, (part + 1) * 6000
-        harmonic_source(pitch, RATE, hop, state, 1)
+    state = HarmonicState()
+    frames = torch.full((1, 6000 * hop), f0)
+    for _ in range(4):
+        state.move(6000, (0, 0))
+        source_phase(frames, RATE, hop, state, reach=0)
     seconds = 4 * 6000 * hop / RATE
     hz = torch.tensor(f0).double().item()
     assert state.phase.item() == pytest.approx(hz * seconds % 1, abs=1e-4)
 
 
 def test_noise_is_white_and_lies_where_its_chunk_lies():
-    state = SynthesisState(seed=3, start=5)
-    noise = noise_source(200, 30, state, 2)
+    noise = noise_source(100, 60, HarmonicState(seed=3, first=5))
     assert noise.shape == (1, 6000)
     assert noise.square().mean().item() == pytest.approx(1.0, abs=0.1)
-    later = noise_source(100, 30, SynthesisState(seed=3, start=45), 2)
+    later = noise_source(50, 60, HarmonicState(seed=3, first=45))
     assert torch.equal(noise[:, 40 * 60 : 90 * 60], later)
-    other = noise_source(200, 30, SynthesisState(seed=4, start=5), 2)
+    other = noise_source(100, 60, HarmonicState(seed=4, first=5))
     correlation = torch.corrcoef(torch.cat([noise, other]))[0, 1]
     assert abs(correlation) < 0.06

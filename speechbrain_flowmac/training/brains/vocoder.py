@@ -3,9 +3,9 @@
 import numpy as np
 import speechbrain as sb
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from speechbrain_flowmac.lobes.features import length_mask, num_frames
-from speechbrain_flowmac.lobes.harmonic_source import SynthesisState
 from speechbrain_flowmac.training.brains.base import TrainingBrain, mel_figure
 
 
@@ -68,15 +68,9 @@ class VocoderBrain(TrainingBrain):
             mel = self.hparams.mel_distortion(mel, self.generator)
         model = self.modules.vocoder if training else self.averaged_model
         f0 = batch.f0.data.to(self.device) if hasattr(batch, "f0") else None
-        state = SynthesisState(
-            seed=self.generator.initial_seed(),
-            phase=torch.rand(
-                len(wav), generator=self.generator, device=self.device
-            ).double(),
-            target=wav if training else None,
+        fake, auxiliary = training_step(
+            model, mel, self.generator, wav if training else None, f0
         )
-        fake = model(mel, state=state, f0=f0)
-        fake, auxiliary = (fake, {}) if f0 is None else fake
         return fake[:, : wav.shape[1]], auxiliary
 
     def mels(self, wav, training):
@@ -162,10 +156,12 @@ class VocoderBrain(TrainingBrain):
             with self.training_ctx:
                 outputs = self.compute_forward(batch, sb.Stage.TRAIN)
             if self.adversarial:
-                self._backward(self._discriminate(wav, outputs[0].detach()))
+                self._backward(
+                    self._discriminator_loss(wav, outputs[0].detach())
+                )
             loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
             if self.adversarial:
-                loss = loss + self._fool(wav, outputs[0])
+                loss = loss + self._generator_loss(wav, outputs[0])
             self._backward(loss)
         if should_step:
             self._step()
@@ -190,7 +186,7 @@ class VocoderBrain(TrainingBrain):
             [[f[half:].float() for f in layers] for layers in features],
         )
 
-    def _discriminate(self, real, fake):
+    def _discriminator_loss(self, real, fake):
         scores_real, scores_fake, _, _ = self._scores(real, fake)
         loss = self.hparams.adversarial_loss.discriminator_loss(
             scores_real, scores_fake
@@ -198,7 +194,7 @@ class VocoderBrain(TrainingBrain):
         self.track(discriminator=loss)
         return loss
 
-    def _fool(self, real, fake):
+    def _generator_loss(self, real, fake):
         discriminator = self.modules.discriminator
         discriminator.requires_grad_(False)
         _, scores, features_real, features_fake = self._scores(real, fake)
@@ -257,3 +253,34 @@ class VocoderBrain(TrainingBrain):
             figure = mel_figure(list(mels), ["original", "vocoded"])
             writer.add_figure("valid/mel", figure, step)
         super().on_stage_end(stage, stage_loss, epoch)
+
+
+def training_step(vocoder, *args):
+    """`Vocoder.training_step`, also of a vocoder that is inside DDP.
+
+    DDP averages the gradients of what runs inside its own forward, so there
+    the step stands in for the vocoder's, once.
+
+    Arguments
+    ---------
+    vocoder : Vocoder or DistributedDataParallel
+        The vocoder.
+    *args
+        Of its `training_step`.
+
+    Returns
+    -------
+    tuple
+        Waveform [B, N * hop] and a dict of losses.
+    """
+    if not isinstance(vocoder, DistributedDataParallel):
+        return vocoder.training_step(*args)
+    inner = vocoder.module
+
+    def step(*args):
+        # the step itself calls forward
+        del inner.forward
+        return inner.training_step(*args)
+
+    inner.forward = step
+    return vocoder(*args)
