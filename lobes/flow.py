@@ -88,6 +88,21 @@ class Flow(nn.Module):
         if there is no bound."""
         raise NotImplementedError
 
+    def adopt(self, state):
+        """Weights of another objective as those to start this one from.
+
+        Arguments
+        ---------
+        state : dict
+            State dict of a flow with the same networks.
+
+        Returns
+        -------
+        dict
+            What `load_state_dict` is to take.
+        """
+        return state
+
 
 def clear_padding(mask, *tensors):
     """Zeroes what stands outside the mask, even what is not finite.

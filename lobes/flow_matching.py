@@ -155,7 +155,12 @@ class FlowMatching(Flow):
                 "guidance needs a model trained with condition_dropout > 0; "
                 "this one was trained without: use guidance=0"
             )
-        field = GuidedField(self.field, sampling.guidance, sampling.rescale)
+        field = GuidedField(
+            self.field,
+            sampling.guidance,
+            sampling.rescale,
+            sampling.guidance_interval,
+        )
         return sampling.solver(
             lambda x, t: field(x, t, mu, mask),
             sampling.temperature * noise,

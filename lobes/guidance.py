@@ -38,6 +38,8 @@ class GuidedField:
         w, at least 0; 0 is no guidance.
     rescale : float
         phi, in [0, 1]; 0 is no rescaling.
+    interval : tuple of float
+        First and last time with guidance.
 
     Raises
     ------
@@ -55,7 +57,7 @@ class GuidedField:
     tensor([1.5000, 1.5000])
     """
 
-    def __init__(self, field, scale, rescale=0.0):
+    def __init__(self, field, scale, rescale=0.0, interval=(0.0, 1.0)):
         if not 0.0 <= scale < float("inf"):
             raise ValueError(
                 f"scale must be finite and at least 0, found {scale}"
@@ -65,6 +67,7 @@ class GuidedField:
         self.field = field
         self.scale = scale
         self.rescale = rescale
+        self.start, self.end = interval
 
     def __call__(self, x, t, mu, mask=None):
         """The guided field.
@@ -74,7 +77,7 @@ class GuidedField:
         x : torch.Tensor
             State, [B, N, M].
         t : torch.Tensor
-            Times, [B].
+            Times, [B], all the same.
         mu : torch.Tensor
             Condition, [B, N, M].
         mask : torch.Tensor or None
@@ -85,7 +88,7 @@ class GuidedField:
         torch.Tensor
             v, [B, N, M].
         """
-        if self.scale == 0:
+        if self.scale == 0 or not self.start <= float(t[0]) <= self.end:
             return self.field(x, t, mu, mask)
         v_c, v_u = self.field(
             torch.cat([x, x]),

@@ -27,6 +27,9 @@ class Sampling:
         Standard deviation of the noise that sampling starts from.
     guidance : float
         Scale w of classifier-free guidance; 0 for none.
+    guidance_interval : tuple of float
+        First and last time with guidance, within 0..1 (Kynkaanniemi et al.,
+        2404.07724).
     rescale : float
         Rescaling of the guided field, 0..1.
 
@@ -42,6 +45,7 @@ class Sampling:
     schedule: Any = field(default_factory=Uniform)
     temperature: float = 1.0
     guidance: float = 0.0
+    guidance_interval: tuple = (0.0, 1.0)
     rescale: float = 0.0
 
     def __post_init__(self):
@@ -54,6 +58,12 @@ class Sampling:
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name} must be 0 or more, found {value}")
+        start, end = self.guidance_interval
+        if not 0 <= start <= end <= 1:
+            raise ValueError(
+                "guidance_interval must be two times in 0..1, found "
+                f"{self.guidance_interval}"
+            )
         if not 0 <= self.rescale <= 1:
             raise ValueError(f"rescale must be in 0..1, found {self.rescale}")
 

@@ -1,13 +1,13 @@
 """Vector fields v(x, t | mu) of the flow, in one dimension.
 
 `UNetField` is the paper's; `ConvNeXtField` has a finite receptive field and
-runs fast on CPUs; `ResidualField` wraps either, with one time, so that it
-starts from the field of a Gaussian around mu.
+runs fast on CPUs; `lobes.residual_field` wraps either, so that it starts from
+the field of a Gaussian around mu.
 
 All take `field(x [B, N, M], t, mu [B, N, M], mask [B, N]) -> v [B, N, M]`
-where t is one time [B] or, for fields made with two times, [B, 2]. Attributes:
-`receptive_field` (frames seen on each side, or None if unbounded) and
-`alignment` (parts of a signal must start at a multiple of so many frames).
+where t is one time [B] or, for fields made with several, [B, num_times].
+Attributes: `receptive_field` (frames seen on each side, or None if unbounded)
+and `alignment` (parts of a signal must start at a multiple of so many frames).
 """
 
 import math
@@ -16,11 +16,25 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from speechbrain_flowmac.lobes.residual_field import (
+    MeanResidualField,
+    ResidualField,
+)
 from speechbrain_flowmac.lobes.transformer import (
     TransformerBlock,
     attention_mask,
     rotary_tables,
 )
+
+__all__ = [
+    "ConvNeXtField",
+    "MeanResidualField",
+    "ResidualConv",
+    "ResidualField",
+    "TimeEmbedding",
+    "UNetField",
+    "zero_init",
+]
 
 
 class TimeEmbedding(nn.Module):
@@ -34,7 +48,8 @@ class TimeEmbedding(nn.Module):
     dim : int
         Width of the embedding, even.
     num_times : int
-        1 for v(x, t); 2 where a field averages over an interval (t, r).
+        1 for v(x, t); 2 for the mean velocity u(x, t, r); more where a field
+        is told of its guidance, see `lobes.improved_mean_flow`.
 
     Example
     -------
@@ -56,7 +71,8 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, t):
         """[B] or [B, num_times] to [B, dim]."""
-        t = t.float().reshape(len(t), -1)
+        t = t.to(torch.promote_types(t.dtype, torch.float32))
+        t = t.reshape(len(t), -1)
         if t.shape[1] != self.num_times:
             raise ValueError(
                 f"expected {self.num_times} time(s) per item, found "
@@ -126,76 +142,6 @@ class ConvNeXtField(nn.Module):
         h = self.project_in(h)
         h = self.trunk(h, mask, F.silu(self.time(t)))
         return self.project_out(self.norm(h))
-
-
-class ResidualField(nn.Module):
-    """Starts a field from that of a Gaussian around the condition.
-
-    If x_1 were mu + tau r with white normal r, the field would be known:
-    with q = 1 - sigma_min, a = 1 - q t, y = x_t - t mu = a x_0 + t tau r and
-    D = a^2 + t^2 tau^2,
-
-        E[u | x_t] = mu + (t tau^2 - q a) / D y,     Var[u | x_t] = tau^2 / D.
-
-    The network learns what this leaves, at unit scale:
-
-        v = mu + (t tau^2 - q a) / D y + tau / sqrt(D) net(y / sqrt(D), t, mu).
-
-    The idea is that of preconditioning (Karras et al., 2206.00364), around a
-    condition that is already close: an untrained field gives mu back in one
-    step.
-
-    Arguments
-    ---------
-    field : torch.nn.Module
-        The network.
-    tau : float
-        Standard deviation of x_1 - mu, in normalised units, above 0.
-    sigma_min : float
-        That of the flow.
-
-    Example
-    -------
-    >>> net = lambda x, t, mu, mask: torch.zeros_like(x)
-    >>> field = ResidualField(net, tau=0.25)
-    >>> x, mu = torch.randn(1, 5, 4), torch.randn(1, 5, 4)
-    >>> v = field(x, torch.zeros(1), mu)
-    >>> (x + v).allclose(mu, atol=1e-3)
-    True
-    """
-
-    def __init__(self, field, tau, sigma_min=1e-4):
-        super().__init__()
-        if tau <= 0:
-            raise ValueError(f"tau must be above 0, found {tau}")
-        self.field = field
-        self.tau = tau
-        self.sigma_min = sigma_min
-
-    @property
-    def receptive_field(self):
-        """Frames seen on each side, or None if unbounded."""
-        return self.field.receptive_field
-
-    @property
-    def alignment(self):
-        """That of the network."""
-        return self.field.alignment
-
-    def forward(self, x, t, mu, mask=None):
-        """The field at (x, t), given mu."""
-        if t.ndim != 1:
-            raise ValueError(
-                f"expected one time per item, found shape {list(t.shape)}"
-            )
-        tt = t[:, None, None].float()
-        q = 1 - self.sigma_min
-        a = 1 - q * tt
-        variance = a.square() + (tt * self.tau).square()
-        y = x.float() - tt * mu.float()
-        scale = variance.rsqrt()
-        known = mu + (tt * self.tau**2 - q * a) / variance * y
-        return known + self.tau * scale * self.field(y * scale, t, mu, mask)
 
 
 class ResidualConv(nn.Module):
