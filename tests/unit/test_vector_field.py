@@ -4,10 +4,8 @@ import pytest
 import torch
 
 from speechbrain_flowmac.lobes.convnext import ConvNeXt
-from speechbrain_flowmac.lobes.solvers import Euler, Midpoint, Uniform
 from speechbrain_flowmac.lobes.vector_field import (
     ConvNeXtField,
-    ResidualField,
     TimeEmbedding,
     UNetField,
 )
@@ -159,109 +157,8 @@ def test_receptive_field_is_a_bound(field):
 
 def test_without_a_window_the_receptive_field_is_unbounded():
     assert FIELDS["unet"]().receptive_field is None
-    assert ResidualField(FIELDS["unet"](), 0.3).receptive_field is None
-    convnext = FIELDS["convnext"]()
-    reach = ResidualField(convnext, 0.3).receptive_field
-    assert reach == convnext.receptive_field
 
 
 def test_levels_of_different_widths_are_refused():
     with pytest.raises(ValueError, match=r"\(8, 16\)"):
         UNetField(M, (8, 16), num_heads=2)
-
-
-SIGMA = 1e-2
-TAU = 0.3
-
-
-def zero(x, t, mu, mask=None):
-    return torch.zeros_like(x)
-
-
-def path(count, t, seed=0):
-    """Pairs on the path where x_1 is mu + tau r: (x_t, u, mu)."""
-    x_0, r = torch.randn(
-        2, count, 1, 1, generator=torch.Generator().manual_seed(seed)
-    ).double()
-    mu = torch.full_like(x_0, 1.7)
-    x_1 = mu + TAU * r
-    x_t = (1 - (1 - SIGMA) * t) * x_0 + t * x_1
-    return x_t, x_1 - (1 - SIGMA) * x_0, mu
-
-
-@pytest.mark.parametrize("t", [0.0, 0.1, 0.5, 0.9, 1.0])
-def test_residual_field_is_the_best_for_its_gaussian(t):
-    """Its error is tau^2 / D, and is not correlated with what it saw."""
-    count = 200_000
-    x_t, u, mu = path(count, t)
-    times = torch.full((count,), t, dtype=torch.float64)
-    v = ResidualField(zero, TAU, SIGMA)(x_t, times, mu)
-    error = (u - v).double().flatten()
-    d = (1 - (1 - SIGMA) * t) ** 2 + (t * TAU) ** 2
-    spread = TAU / d**0.5
-    assert abs(error.mean()) < 5 * spread / count**0.5
-    assert error.var().item() == pytest.approx(spread**2, rel=0.02)
-    seen = torch.stack([error, x_t.flatten()])
-    assert abs(torch.corrcoef(seen)[0, 1]) < 5 / count**0.5
-
-
-@pytest.mark.parametrize("t", [0.05, 0.5, 0.95])
-def test_residual_field_gives_its_network_unit_scale(t):
-    """What the network sees, and what it should say, have variance 1."""
-    count = 100_000
-    seen = []
-
-    def spy(y, t, mu, mask):
-        seen.append(y)
-        return torch.zeros_like(y)
-
-    x_t, u, mu = path(count, t)
-    times = torch.full((count,), t)
-    field = ResidualField(spy, TAU, SIGMA)
-    known = field(x_t, times, mu)
-    assert seen[0].var().item() == pytest.approx(1.0, rel=0.02)
-    unit = ResidualField(lambda y, *_: torch.ones_like(y), TAU, SIGMA)
-    scale = unit(x_t, times, mu) - known
-    assert ((u - known) / scale).var().item() == pytest.approx(1.0, rel=0.02)
-
-
-def test_one_step_of_the_residual_field_gives_the_condition():
-    x, mu = noise(0, 2, 5, M), noise(1, 2, 5, M)
-    field = ResidualField(zero, TAU, sigma_min=0.0)
-    solution = Euler()(lambda x, t: field(x, t, mu), x, Uniform()(1))
-    torch.testing.assert_close(solution.x, mu)
-
-
-def test_many_steps_of_the_residual_field_sample_its_gaussian():
-    x = noise(0, 20_000, 1, 1).double()
-    mu = torch.full_like(x, -2.5)
-    field = ResidualField(zero, TAU, sigma_min=1e-4)
-    solution = Midpoint()(lambda x, t: field(x, t, mu), x, Uniform()(64))
-    assert solution.x.mean().item() == pytest.approx(-2.5, abs=0.01)
-    assert solution.x.std().item() == pytest.approx(TAU, rel=0.02)
-
-
-def test_residual_field_passes_on_mask_and_condition():
-    seen = []
-
-    def spy(y, t, mu, mask):
-        seen.append((t, mu, mask))
-        return torch.zeros_like(y)
-
-    x, mu, t = noise(0, 1, 5, M), noise(1, 1, 5, M), torch.rand(1)
-    mask = torch.ones(1, 5, dtype=torch.bool)
-    ResidualField(spy, TAU)(x, t, mu, mask)
-    assert all(a is b for a, b in zip(seen[0], (t, mu, mask), strict=True))
-
-
-def test_residual_field_is_that_of_one_time():
-    """Its formulas are those of the velocity at t, not of a mean over time."""
-    x = noise(0, 2, 5, M)
-    with pytest.raises(ValueError, match="one time"):
-        ResidualField(zero, TAU)(x, torch.rand(2, 2), x)
-
-
-@pytest.mark.parametrize("tau", [0.0, -0.1])
-def test_spreads_not_above_zero_are_refused(tau):
-    with pytest.raises(ValueError, match=f"found {tau}"):
-        ResidualField(zero, tau)
