@@ -8,23 +8,11 @@ frame, so that a mel of twice the frame rate gives the same token rate.
 
 from torch import nn
 
-from speechbrain_flowmac.lobes.lengths import num_frames
-
 
 def stride_mask(mask, stride):
-    """Mask of token frames from a mask of mel frames, or None from None.
+    """Mask [B, N * stride] of mel frames to that of token frames, or None.
 
-    Arguments
-    ---------
-    mask : torch.Tensor or None
-        Shape [B, N * stride], True where valid.
-    stride : int
-        Mel frames per token frame.
-
-    Returns
-    -------
-    torch.Tensor or None
-        Shape [B, N]; a token frame is valid if any of its mel frames is.
+    A token frame is valid if any of its mel frames is.
     """
     if mask is None or stride == 1:
         return mask
@@ -42,7 +30,7 @@ class MelEncoder(nn.Module):
         `trunk(x [B, N, D], mask [B, N]) -> [B, N, D]`, with attributes `dim`
         and `receptive_field` (frames on each side, or None).
     latent_dim : int
-        Width H of a latent frame.
+        H.
     stride : int
         Mel frames per token frame.
 
@@ -69,19 +57,9 @@ class MelEncoder(nn.Module):
         return self.trunk.receptive_field
 
     def forward(self, mel, mask=None):
-        """Encodes.
+        """[B, N_mel, M], mask [B, N_mel] to [B, N, H], N = ceil(N_mel / stride).
 
-        Arguments
-        ---------
-        mel : torch.Tensor
-            Shape [B, N_mel, M].
-        mask : torch.Tensor or None
-            Shape [B, N_mel], True where valid.
-
-        Returns
-        -------
-        torch.Tensor
-            Shape [B, N, H], N = ceil(N_mel / stride).
+        Frames that the mask excludes mean nothing.
         """
         if mask is not None:
             mel = mel * mask.unsqueeze(-1)
@@ -94,24 +72,9 @@ class MelEncoder(nn.Module):
         x = self.trunk(x, stride_mask(mask, self.stride))
         return self.project_out(self.norm(x))
 
-    def num_tokens(self, num_mel_frames):
-        """Token frames for a number of mel frames (int or tensor)."""
-        return num_frames(num_mel_frames, self.stride)
-
 
 class MelDecoder(nn.Module):
-    """Latent frames to normalised mel: the encoder mirrored.
-
-    Arguments
-    ---------
-    latent_dim : int
-        Width H of a latent frame.
-    trunk : torch.nn.Module
-        As for `MelEncoder`.
-    n_mels : int
-        Mel bands M.
-    stride : int
-        Mel frames per token frame.
+    """Latent frames to normalised mel: the encoder mirrored; arguments as there.
 
     Example
     -------
@@ -136,20 +99,7 @@ class MelDecoder(nn.Module):
         return self.trunk.receptive_field
 
     def forward(self, latents, mask=None):
-        """Decodes.
-
-        Arguments
-        ---------
-        latents : torch.Tensor
-            Shape [B, N, H].
-        mask : torch.Tensor or None
-            Shape [B, N], True where valid.
-
-        Returns
-        -------
-        torch.Tensor
-            Shape [B, N * stride, M].
-        """
+        """[B, N, H], mask [B, N] to [B, N * stride, M]."""
         # the decoder may be cast, what decides tokens never is
         latents = latents.to(self.project_in.weight.dtype)
         x = self.trunk(self.project_in(latents), mask)

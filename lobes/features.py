@@ -90,15 +90,7 @@ class MelSettings:
         return self.sample_rate / self.hop_length
 
     def check_same(self, other, names=("expected", "found")):
-        """Raises `MelMismatchError`, printing both, if `other` differs.
-
-        Arguments
-        ---------
-        other : MelSettings
-            The settings to compare with.
-        names : tuple of str
-            What to call the two sides in the message.
-        """
+        """Raises `MelMismatchError`, printing both by `names`, if they differ."""
         if self == other:
             return
         different = [
@@ -113,16 +105,7 @@ class MelSettings:
 
 
 def hz_to_mel(hz):
-    """Slaney's mel scale: linear below 1 kHz, logarithmic above.
-
-    Arguments
-    ---------
-    hz : torch.Tensor
-        Frequencies in Hz.
-
-    Returns
-    -------
-    torch.Tensor
+    """Slaney's mel scale of Hz: linear below 1 kHz, logarithmic above.
 
     Example
     -------
@@ -138,15 +121,6 @@ def hz_to_mel(hz):
 
 def mel_to_hz(mel):
     """Inverse of `hz_to_mel`.
-
-    Arguments
-    ---------
-    mel : torch.Tensor
-        Values on Slaney's scale.
-
-    Returns
-    -------
-    torch.Tensor
 
     Example
     -------
@@ -344,15 +318,7 @@ class MelNormalizer(nn.Module):
         self.set_statistics(mean, std)
 
     def set_statistics(self, mean, std):
-        """Replaces the statistics.
-
-        Arguments
-        ---------
-        mean : float
-            New mean.
-        std : float
-            New standard deviation, above 0.
-        """
+        """Replaces the statistics; both finite, `std` above 0."""
         if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
             raise ValueError(
                 f"need a finite mean and std > 0, found {mean} and {std}"
@@ -387,13 +353,7 @@ class RunningStatistics:
         self._squares = 0.0
 
     def update(self, values):
-        """Adds values (Chan, Golub and LeVeque's pairwise update).
-
-        Arguments
-        ---------
-        values : torch.Tensor
-            Any shape; all of its elements are valid.
-        """
+        """Adds values of any shape, by Chan, Golub and LeVeque's update."""
         values = values.double()
         count = values.numel()
         if count == 0:

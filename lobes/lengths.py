@@ -9,18 +9,7 @@ import torch
 
 
 def num_frames(num_samples, hop_length):
-    """Number of frames of a signal: N = ceil(T / hop).
-
-    Arguments
-    ---------
-    num_samples : int or torch.Tensor
-        Samples T.
-    hop_length : int
-        Samples per frame.
-
-    Returns
-    -------
-    int or torch.Tensor
+    """Frames of T samples, an int or a tensor of them: N = ceil(T / hop).
 
     Example
     -------
@@ -31,18 +20,7 @@ def num_frames(num_samples, hop_length):
 
 
 def length_mask(lengths, max_length):
-    """Boolean mask [B, N], True where valid.
-
-    Arguments
-    ---------
-    lengths : torch.Tensor
-        Integer lengths, shape [B].
-    max_length : int
-        Width N of the mask.
-
-    Returns
-    -------
-    torch.Tensor
+    """Mask [B, N] of integer lengths [B], True where valid; N is `max_length`.
 
     Example
     -------

@@ -13,25 +13,10 @@ BLOCK_FRAMES = 64
 
 
 def seeded_noise(seed, stream, start, num_frames, width):
-    """White Gaussian noise of frames start .. start + num_frames.
+    """White Gaussian noise, float32 [num_frames, width] on the CPU.
 
-    Arguments
-    ---------
-    seed : int
-        0 or more.
-    stream : int
-        Noises of different streams are independent.
-    start : int
-        Absolute index of the first frame, 0 or more.
-    num_frames : int
-        Number of frames.
-    width : int
-        Values per frame.
-
-    Returns
-    -------
-    torch.Tensor
-        float32, shape [num_frames, width], on the CPU.
+    `start` is the absolute index of the first frame. Seeds are 0 or more;
+    noises of different seeds or streams are independent.
 
     Example
     -------

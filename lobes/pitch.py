@@ -13,18 +13,10 @@ from torch.nn import functional as F
 
 
 class Pitch(NamedTuple):
-    """Fundamental frequency and voicing.
+    """Fundamental frequency in Hz, above 0 also where unvoiced, and voicing."""
 
-    Arguments
-    ---------
-    f0 : torch.Tensor
-        In Hz, above 0 also where unvoiced, shape [B, F].
-    voiced : torch.Tensor
-        Bool, shape [B, F].
-    """
-
-    f0: Tensor
-    voiced: Tensor
+    f0: Tensor  # float [B, F]
+    voiced: Tensor  # bool [B, F]
 
 
 class PitchPredictor(nn.Module):
@@ -85,20 +77,13 @@ class PitchPredictor(nn.Module):
         return None if reach is None else reach + 1
 
     def logits(self, mel, mask=None):
-        """Distribution over F0 bins and voicing.
-
-        Arguments
-        ---------
-        mel : torch.Tensor
-            Log-mel, shape [B, N, M].
-        mask : torch.Tensor or None
-            Shape [B, N], True where valid.
+        """Log-mel [B, N, M] and mask [B, N] to float32 logits.
 
         Returns
         -------
         tuple of torch.Tensor
-            Logits of the bins, [B, F, bins], and of voicing, [B, F], with
-            F = upsample * N; float32.
+            Of the F0 bins, [B, F, bins], and of voicing, [B, F], with
+            F = upsample * N.
         """
         mel = mel.to(self.project_in.weight.dtype)
         x = self.norm_in(self.project_in(mel))
@@ -108,17 +93,7 @@ class PitchPredictor(nn.Module):
         return x[..., :-1], x[..., -1]
 
     def read(self, logits):
-        """Pitch from logits; no gradient passes.
-
-        Arguments
-        ---------
-        logits : tuple of torch.Tensor
-            From `logits`.
-
-        Returns
-        -------
-        Pitch
-        """
+        """Pitch from what `logits` returns; no gradient passes."""
         bins, voicing = (x.detach() for x in logits)
         peak = bins.argmax(-1, keepdim=True)
         reach = torch.arange(-4, 5, device=bins.device)
@@ -136,21 +111,16 @@ class PitchPredictor(nn.Module):
         return self.read(self.logits(mel, mask))
 
     def loss(self, logits, f0, mask=None):
-        """Cross-entropy of F0 where voiced, plus that of voicing.
+        """Cross-entropy of F0 where voiced, plus that of voicing; a scalar.
 
         Arguments
         ---------
         logits : tuple of torch.Tensor
-            From `logits`.
+            What `logits` returns.
         f0 : torch.Tensor
             Labels in Hz, 0 where unvoiced, shape [B, F].
         mask : torch.Tensor or None
             Shape [B, F], True where valid.
-
-        Returns
-        -------
-        torch.Tensor
-            Scalar.
         """
         bins, voicing = logits
         valid = torch.ones_like(f0) if mask is None else mask.to(f0.dtype)
@@ -177,15 +147,6 @@ def carry_voiced(pitch):
     Interpolation between frames then starts and ends a voiced stretch at its
     own F0 instead of gliding from whatever the unvoiced frame said.
 
-    Arguments
-    ---------
-    pitch : Pitch
-        Shape [B, F].
-
-    Returns
-    -------
-    Pitch
-
     Example
     -------
     >>> f0 = torch.tensor([[50.0, 100.0, 110.0, 60.0, 70.0]])
@@ -204,20 +165,9 @@ def carry_voiced(pitch):
 
 
 def hold_last(pitch, mask):
-    """Repeats the last valid frame past the end of each item.
+    """Repeats the last frame that the mask [B, F] says is valid to the end.
 
     Interpolation then ends an item as it would end if it stood alone.
-
-    Arguments
-    ---------
-    pitch : Pitch
-        Shape [B, F].
-    mask : torch.Tensor
-        Shape [B, F], True where valid.
-
-    Returns
-    -------
-    Pitch
 
     Example
     -------

@@ -196,19 +196,10 @@ class ResidualQuantizer(nn.Module):
         return self.rvq(x, mask=mask, **options)
 
     def encode(self, latents, num_codebooks=None):
-        """Tokens of latent frames.
+        """Latents [B, N, H] to tokens, int64 [B, N, num_codebooks].
 
-        Arguments
-        ---------
-        latents : torch.Tensor
-            Shape [B, N, H].
-        num_codebooks : int or None
-            Use the first so many codebooks; None for all.
-
-        Returns
-        -------
-        torch.Tensor
-            int64, shape [B, N, num_codebooks].
+        Only the first `num_codebooks` are used, all if it is None. Codebooks
+        that were never initialised raise `QuantizerNotTrainedError`.
         """
         self._check_trained()
         count = self.check_num_codebooks(num_codebooks)
@@ -218,18 +209,7 @@ class ResidualQuantizer(nn.Module):
         return tokens[..., :count]
 
     def decode(self, tokens):
-        """Latent frames of tokens.
-
-        Arguments
-        ---------
-        tokens : torch.Tensor
-            int64, shape [B, N, k] with k <= K, values in 0..C-1.
-
-        Returns
-        -------
-        torch.Tensor
-            Shape [B, N, H].
-        """
+        """Tokens [B, N, k] in 0..C-1 to latents, float32 [B, N, H]; k <= K."""
         missing = self.num_codebooks - self.check_num_codebooks(
             tokens.shape[-1]
         )
@@ -245,25 +225,15 @@ class ResidualQuantizer(nn.Module):
             return self._leave(self.rvq.get_output_from_indices(padded))
 
     def check_num_codebooks(self, num_codebooks):
-        """Returns the number to use, or raises ValueError.
-
-        Arguments
-        ---------
-        num_codebooks : int or None
-            1..K; None for K.
-
-        Returns
-        -------
-        int
-        """
+        """The number to use, K for None; ValueError if it is not in 1..K."""
         if num_codebooks is None:
             return self.num_codebooks
-        if not 1 <= num_codebooks <= self.num_codebooks:
+        if num_codebooks not in range(1, self.num_codebooks + 1):
             raise ValueError(
                 f"num_codebooks must be in 1..{self.num_codebooks}, found "
                 f"{num_codebooks}"
             )
-        return num_codebooks
+        return int(num_codebooks)
 
 
 class CodebookUsage:
@@ -291,14 +261,9 @@ class CodebookUsage:
         self.counts = torch.zeros(num_codebooks, codebook_size)
 
     def update(self, tokens, mask=None):
-        """Adds the tokens of a batch; dropped ones (-1) do not count.
+        """Adds tokens [B, N, K] where the mask [B, N] is True.
 
-        Arguments
-        ---------
-        tokens : torch.Tensor
-            int64, shape [B, N, K].
-        mask : torch.Tensor or None
-            Shape [B, N], True where valid.
+        Tokens of codebooks that were left out, -1, do not count.
         """
         if mask is not None:
             tokens = tokens[mask]

@@ -320,8 +320,8 @@ def test_tokens_past_the_end_are_not_looked_at(codec, pad):
     assert (tokens[1, 4:] == pad).all()
 
 
-@pytest.mark.parametrize("count", [0, 9, -1])
+@pytest.mark.parametrize("count", [0, 9, -1, 2.5, "2", (1, 2)])
 def test_codebooks_are_counted_before_work_is_done(codec, wavs, count):
-    with pytest.raises(ValueError, match=f"1..8, found {count}"):
+    with pytest.raises(ValueError, match=re.escape(f"1..8, found {count}")):
         # signals that would be refused too: the first error is this one
         codec.encode_batch(wavs.int(), num_codebooks=count)
