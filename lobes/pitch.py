@@ -82,7 +82,7 @@ class PitchPredictor(nn.Module):
         Returns
         -------
         tuple of torch.Tensor
-            Of the F0 bins, [B, F, bins], and of voicing, [B, F], with
+            F0 bins [B, F, bins] and voicing [B, F], with
             F = upsample * N.
         """
         mel = mel.to(self.project_in.weight.dtype)

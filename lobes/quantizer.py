@@ -58,7 +58,7 @@ class ResidualQuantizer(nn.Module):
     codebook_dim : int or None
         Width in which codes live (factorised codes); None for H itself.
     decay : float
-        Of the moving average.
+        Share of the old value that the moving average keeps per step.
     dead_code_threshold : float
         A code whose moving count falls below this is replaced by a frame of
         the batch.

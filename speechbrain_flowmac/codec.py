@@ -179,7 +179,7 @@ class FlowMAC(nn.Module):
         Arguments
         ---------
         names : list of str
-            Of encoder, quantizer, decoder and flow.
+            Any of encoder, quantizer, decoder and flow.
         """
         known = ("encoder", "quantizer", "decoder", "flow")
         unknown = [name for name in names if name not in known]
@@ -369,7 +369,7 @@ class FlowMAC(nn.Module):
         sampling : Sampling or None
             None for the defaults of this model.
         seed : int
-            Of the noise, the same for every item.
+            The noise is the same for every item.
         start : int
             Absolute index of the first token frame, where the tokens are a
             part of a longer signal.

@@ -17,6 +17,8 @@ from speechbrain_flowmac.lobes.features import (
 )
 from speechbrain_flowmac.lobes.flow import Flow, FlowLosses
 from speechbrain_flowmac.lobes.flow_matching import FlowMatching
+from speechbrain_flowmac.lobes.improved_mean_flow import ImprovedMeanFlow
+from speechbrain_flowmac.lobes.mean_flow import MeanFlow
 from speechbrain_flowmac.lobes.quantizer import ResidualQuantizer
 from speechbrain_flowmac.lobes.solvers import (
     RK4,
@@ -340,6 +342,21 @@ def test_mels_of_a_codec_that_is_cast(stride, trunk, field, dtype, tolerance):
     sampling = Sampling(n_steps=2, guidance=0.5, solver=Heun())
     expected = codec.decode(tokens, lengths, sampling)[1]
     found = codec.to(dtype).decode(tokens, lengths, sampling)[1]
+    assert found.dtype == torch.float32
+    assert (found - expected).std() < tolerance * expected.std()
+
+
+@pytest.mark.parametrize("objective", [MeanFlow, ImprovedMeanFlow])
+@pytest.mark.parametrize(
+    "dtype, tolerance", [(torch.float16, 0.01), (torch.float64, 1e-5)]
+)
+def test_mels_of_a_mean_flow_that_is_cast(objective, dtype, tolerance):
+    codec = make()
+    trunk = ConvNeXt(8, 1, condition_dim=8)
+    codec.flow = awake(objective(ConvNeXtField(M, trunk, num_times=2)))
+    tokens, sampling = random_tokens(20, 2), Sampling(n_steps=2)
+    expected = codec.decode(tokens, None, sampling)
+    found = codec.to(dtype).decode(tokens, None, sampling)
     assert found.dtype == torch.float32
     assert (found - expected).std() < tolerance * expected.std()
 
