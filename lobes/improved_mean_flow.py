@@ -64,6 +64,8 @@ class ImprovedMeanFlow(MeanFlow):
     torch.Size([2, 5, 4])
     """
 
+    extra_field = "v_field"
+
     def __init__(
         self,
         field,
@@ -164,14 +166,3 @@ class ImprovedMeanFlow(MeanFlow):
             return ()
         share = sampling.guidance / (1 + sampling.guidance)
         return share, *sampling.guidance_interval
-
-    def adopt(self, state):
-        """As `MeanFlow.adopt`; an auxiliary field starts from the same."""
-        state = dict(state)
-        if not any(name.startswith("v_field.") for name in state):
-            state |= {
-                "v_" + name: state[name]
-                for name in list(state)
-                if "v_" + name in self.state_dict()
-            }
-        return super().adopt(state)

@@ -123,6 +123,9 @@ class MeanFlow(FlowMatching):
     torch.Size([2, 5, 4])
     """
 
+    extra_field = None
+    """Name of a second field, that only training needs."""
+
     def __init__(
         self,
         field,
@@ -156,9 +159,14 @@ class MeanFlow(FlowMatching):
         noise = torch.randn(mel.shape, generator=generator, device=mel.device)
         t, r = self.times(len(mel), generator)
         x_t, velocity = self.path(noise, mel, t)
+        velocity = self.target(x_t, t, velocity, mu, mask)
         implied = self.implied_velocity(x_t, t, r, velocity, mu, mask)
         mse = item_mean((implied - velocity).square(), mask)
         return FlowLosses(self.weighted(mse).mean(), mse.mean().detach())
+
+    def target(self, x, t, velocity, mu, mask):
+        """What the implied velocity is to be: the conditional one."""
+        return velocity
 
     def implied_velocity(self, x, t, r, velocity, mu, mask, *conditions):
         """u - (r - t) du/dt, which the identity says is v.
@@ -244,13 +252,19 @@ class MeanFlow(FlowMatching):
     def adopt(self, state):
         """A field that ignores r, which is right where r = t.
 
-        The embeddings of the further times start at zero. See `Flow.adopt`.
+        The embeddings of the further times start at zero, and an `extra_field`
+        as a copy. See `Flow.adopt`.
         """
-        return dict(state) | {
-            name: _widen(state[name], own)
-            for name, own in self.state_dict().items()
-            if name.endswith("time.mlp.0.weight") and name in state
-        }
+        own, state = self.state_dict(), dict(state)
+        if not any(name.startswith(f"{self.extra_field}.") for name in state):
+            for name in list(state):
+                copy = name.replace("field", str(self.extra_field), 1)
+                if copy in own:
+                    state[copy] = state[name]
+        for name, value in own.items():
+            if name.endswith("time.mlp.0.weight") and name in state:
+                state[name] = _widen(state[name], value)
+        return state
 
 
 def _widen(weight, like):

@@ -194,6 +194,29 @@ class FlowMAC(nn.Module):
         self.quantizer.frozen = "quantizer" in names
         self.train(self.training)
 
+    def adopt(self, state):
+        """Weights of a codec that has another flow; see `Flow.adopt`.
+
+        Arguments
+        ---------
+        state : dict
+            Its state dict.
+
+        Returns
+        -------
+        dict
+            What `load_state_dict` is to take.
+        """
+        prefix = "flow."
+        flow, rest = {}, {}
+        for name, value in state.items():
+            if name.startswith(prefix):
+                flow[name.removeprefix(prefix)] = value
+            else:
+                rest[name] = value
+        flow = self.flow.adopt(flow)
+        return rest | {prefix + name: value for name, value in flow.items()}
+
     def train(self, mode=True):
         """The mode of what is not frozen."""
         super().train(mode)

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from speechbrain.core import RunOptions
 from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch
@@ -171,7 +172,7 @@ def build_modules(description):
     return hparams, modules
 
 
-def load_weights(module, path):
+def load_weights(module, path, adopt=None):
     """Loads safetensors into a module, strictly.
 
     Arguments
@@ -181,6 +182,9 @@ def load_weights(module, path):
     path : str or Path
         File; its metadata may state `mel_settings` as JSON, which must be
         the module's.
+    adopt : callable or None
+        Makes the module's state dict from the file's, where it is that of a
+        related model.
     """
     try:
         with safe_open(str(path), framework="pt") as file:
@@ -190,12 +194,15 @@ def load_weights(module, path):
                     _mel_settings(stated, path), names=("model", str(path))
                 )
             # before anything is read: a file may hold more than a model
-            _check_names(module.state_dict(), file, path)
+            outline = {name: _outline(file, name) for name in file.keys()}
+            outline = outline if adopt is None else adopt(outline)
+            _check_names(module.state_dict(), outline, path)
             state = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise WeightsMismatchError(
             f"{path} is no safetensors file, or a damaged one: {error}"
         ) from error
+    state = state if adopt is None else adopt(state)
     for name, expected in module.state_dict().items():
         found = state[name].to(expected.dtype)
         if expected.is_floating_point() and not found.isfinite().all():
@@ -213,23 +220,28 @@ def _mel_settings(text, path):
         ) from error
 
 
-def _check_names(expected, file, path):
-    """Refuses a file whose names, shapes or kinds of numbers are others."""
-    names = set(file.keys())
-    missing = sorted(expected.keys() - names)
-    unexpected = sorted(names - expected.keys())
+def _outline(file, name):
+    """A tensor of a file without its data."""
+    part = file.get_slice(name)
+    dtype = torch.float32 if "F" in part.get_dtype() else torch.int64
+    return torch.empty(part.get_shape(), dtype=dtype, device="meta")
+
+
+def _check_names(expected, found, path):
+    """Refuses tensors whose names, shapes or kinds of numbers are others."""
+    missing = sorted(expected.keys() - found.keys())
+    unexpected = sorted(found.keys() - expected.keys())
     shapes = []
-    for name in sorted(expected.keys() & names):
-        found = file.get_slice(name)
-        wanted = list(expected[name].shape)
-        if found.get_shape() != wanted:
+    for name in sorted(expected.keys() & found.keys()):
+        wanted, given = expected[name], found[name]
+        if given.shape != wanted.shape:
             shapes.append(
-                f"{name}: expected {wanted}, found {found.get_shape()}"
+                f"{name}: expected {list(wanted.shape)}, found "
+                f"{list(given.shape)}"
             )
-        elif expected[name].is_floating_point() != ("F" in found.get_dtype()):
+        elif wanted.is_floating_point() != given.is_floating_point():
             shapes.append(
-                f"{name}: expected {expected[name].dtype}, found "
-                f"{found.get_dtype()}"
+                f"{name}: expected {wanted.dtype}, found {given.dtype}"
             )
     if missing or unexpected or shapes:
         raise WeightsMismatchError(

@@ -194,7 +194,8 @@ def make_datasets(hparams, train_items, valid_items, keys=()):
 def start_from_pretrained(hparams, name):
     """Gives a model the weights of an exported one, where the YAML says so.
 
-    A checkpoint of this training, if there is one, is loaded over them.
+    A checkpoint of this training, if there is one, is loaded over them. A
+    codec takes the weights of one with another objective, see `Flow.adopt`.
 
     Arguments
     ---------
@@ -211,7 +212,7 @@ def start_from_pretrained(hparams, name):
     normed = [part for part in hparams[name].modules() if is_parametrized(part)]
     for part in normed:
         remove_parametrizations(part, "weight")
-    load_weights(hparams[name], path)
+    load_weights(hparams[name], path, getattr(hparams[name], "adopt", None))
     for part in normed:
         weight_norm(part)
 

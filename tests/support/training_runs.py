@@ -46,6 +46,8 @@ TINY_PARTS = {
         "flow": "{field: {dims: [16, 16], num_heads: 2}}",
         "sampling": "{n_steps: 2}",
     },
+    # what is frozen would have to be trained first
+    "flowmac_meanflow": {"pretrained": "null", "frozen": "[]"},
 }
 
 

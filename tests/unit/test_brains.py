@@ -712,6 +712,25 @@ def test_validation_scores_the_first_utterances_without_their_padding(device):
     assert brain.stage_stats()["mark"] == 2.5
 
 
+def test_frozen_parts_keep_every_bit(device):
+    """In the model that is trained and in its average."""
+    brain = codec_run(device)
+    train_on(brain, audio())
+    brain.hparams.frozen = ["encoder", "quantizer", "decoder"]
+    ready(brain)
+    before = weights(brain.raw_model)
+    brain.ema.module.load_state_dict(before)
+    train_on(brain, audio(), audio(seed=5), audio(seed=6))
+    for model in (brain.raw_model, brain.averaged_model):
+        for name, value in weights(model).items():
+            if not name.startswith("flow."):
+                assert torch.equal(value, before[name]), name
+        changed = weights(model.flow)
+        assert any(
+            not torch.equal(v, before[f"flow.{k}"]) for k, v in changed.items()
+        )
+
+
 # Batches that spoil everything
 
 

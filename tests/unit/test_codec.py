@@ -29,6 +29,7 @@ from speechbrain_flowmac.lobes.solvers import (
 from speechbrain_flowmac.lobes.transformer import Transformer
 from speechbrain_flowmac.lobes.vector_field import (
     ConvNeXtField,
+    MeanResidualField,
     ResidualField,
     UNetField,
 )
@@ -205,6 +206,34 @@ def test_frozen_parts_stay_as_they_are_to_the_bit():
     assert changed == {"flow"}
     again, _ = codec.eval().encode(wav, lengths)
     assert torch.equal(again, tokens)
+
+
+def test_weights_of_another_objective_make_the_same_codec():
+    """Same tokens, and a mean flow that starts from its field."""
+
+    def mean_flow():
+        trunk = ConvNeXt(8, 1, condition_dim=8)
+        field = ConvNeXtField(M, trunk, num_times=2)
+        return MeanFlow(MeanResidualField(field, tau=0.3))
+
+    codec, other = make(), make()
+    other.flow = mean_flow()
+    other.load_state_dict(other.adopt(codec.state_dict()))
+    wav, lengths = make_batch()
+    tokens, _ = codec.encode(wav, lengths)
+    assert torch.equal(other.encode(wav, lengths)[0], tokens)
+    # that knows no r, so its one step is not the Gaussian's alone
+    one = Sampling(n_steps=1, temperature=0.0)
+    torch.testing.assert_close(
+        other.decode(tokens, None, one),
+        codec.decode(tokens, None, one),
+        atol=1e-3,
+        rtol=1e-3,
+    )
+    assert all(
+        torch.equal(v, codec.state_dict()[k])
+        for k, v in codec.adopt(codec.state_dict()).items()
+    )
 
 
 def test_what_cannot_be_frozen_is_told():
