@@ -1,6 +1,7 @@
 """What the shipped model does to sounds that are no clean speech."""
 
 import numpy as np
+import partials
 import pytest
 import soundfile
 import torch
@@ -38,12 +39,7 @@ def pink():
 
 
 def chord():
-    notes = [
-        np.sin(2 * np.pi * f * k * TIME) / k
-        for f in (220.0, 277.2, 329.6)
-        for k in range(1, 8)
-    ]
-    return sum(notes)
+    return partials.chord(RATE)
 
 
 def speech():
@@ -83,6 +79,13 @@ def test_noise_keeps_its_spectrum(codec):
         # 1.5 kHz each; nothing is asked above 10.5 kHz
         bands.append(10 * np.log10(power.reshape(8, -1).mean(1))[:-1])
     assert np.abs(bands[0] - bands[1]).max() < 6.0
+
+
+def test_a_sung_note_keeps_its_pitch(codec):
+    signal = partials.sung_note(RATE)
+    signal = signal / signal.std() * 0.05
+    errors = partials.pitch_errors(signal, through(codec, signal), RATE)
+    assert max(errors) < 20.0
 
 
 def test_silence_stays_silent(codec):
