@@ -2,7 +2,7 @@
 
 A discriminator maps waveforms [B, T] to a list of scores, [B, S] each, and a
 list of lists of inner features, one entry per sub-discriminator: the format
-that SpeechBrain's HiFi-GAN losses and :mod:`speechbrain_flowmac.lobes.losses`
+that SpeechBrain's HiFi-GAN losses and `lobes.losses`
 take.
 
 Shapes: B items, T samples, C channels, H rows, W columns.
@@ -37,25 +37,12 @@ class ConvDiscriminator(nn.Module):
         self.output = weight_norm(output)
 
     def hidden(self, image):
-        """Outputs of the hidden layers.
-
-        Arguments
-        ---------
-        image : torch.Tensor
-            [B, C, H, W].
-
-        Returns
-        -------
-        x : torch.Tensor
-            Input of the output layer, [B, C, H, W].
-        features : list of torch.Tensor
-            Output of every hidden layer.
-        """
+        """The output layer's input [B, C, H, W], and every hidden output."""
         features = activations(image, self.convolutions)
         return features[-1], features
 
     def forward(self, wav):
-        """Score waveforms.
+        """Scores waveforms.
 
         Arguments
         ---------
@@ -68,11 +55,6 @@ class ConvDiscriminator(nn.Module):
             One tensor, [B, S]; high means real.
         features : list of list of torch.Tensor
             One list with the output of every layer, [B, C, H, W].
-
-        Raises
-        ------
-        ValueError
-            If the waveforms are not [B, T] or too short.
         """
         if wav.dim() != 2:
             raise ValueError(
@@ -84,20 +66,7 @@ class ConvDiscriminator(nn.Module):
 
 
 def activations(x, convolutions):
-    """Outputs of convolutions one after the other, each with a leaky ReLU.
-
-    Arguments
-    ---------
-    x : torch.Tensor
-        [B, C, H, W].
-    convolutions : iterable of torch.nn.Module
-        The layers.
-
-    Returns
-    -------
-    list of torch.Tensor
-        One tensor for each layer.
-    """
+    """Outputs of convolutions one after the other, each with a leaky ReLU."""
     outputs = []
     for convolution in convolutions:
         x = leaky_relu(convolution(x), NEGATIVE_SLOPE)
@@ -106,20 +75,7 @@ def activations(x, convolutions):
 
 
 def check_length(wav, shortest):
-    """Refuse waveforms that are too short.
-
-    Arguments
-    ---------
-    wav : torch.Tensor
-        Waveforms, [B, T].
-    shortest : int
-        Least number of samples.
-
-    Raises
-    ------
-    ValueError
-        If T is below ``shortest``.
-    """
+    """Refuses waveforms [B, T] of fewer samples than `shortest`."""
     if wav.shape[1] < shortest:
         raise ValueError(
             f"waveforms need at least {shortest} samples, found {wav.shape[1]}"
@@ -139,18 +95,18 @@ class MultiDiscriminator(nn.Module):
     -------
     >>> import torch
     >>> from speechbrain_flowmac.lobes.discriminators import (
+    ...     LogSpectrogramDiscriminator,
     ...     MultiPeriodDiscriminator,
-    ...     SpectrogramDiscriminator,
     ... )
     >>> judge = MultiDiscriminator(
     ...     [
     ...         MultiPeriodDiscriminator((2, 3), channels=(4, 8)),
-    ...         SpectrogramDiscriminator(64, 16, 32, channels=4),
+    ...         LogSpectrogramDiscriminator(64, channels=4),
     ...     ]
     ... )
     >>> scores, features = judge(torch.randn(2, 320))
     >>> len(scores), [len(inner) for inner in features]
-    (3, [3, 3, 6])
+    (3, [3, 3, 5])
     """
 
     def __init__(self, discriminators):
@@ -160,20 +116,7 @@ class MultiDiscriminator(nn.Module):
             raise ValueError("need at least one discriminator, found none")
 
     def forward(self, wav):
-        """Score waveforms by every discriminator, in order.
-
-        Arguments
-        ---------
-        wav : torch.Tensor
-            Waveforms, [B, T].
-
-        Returns
-        -------
-        scores : list of torch.Tensor
-            Scores of each sub-discriminator, [B, S] with S its own.
-        features : list of list of torch.Tensor
-            Layer outputs of each sub-discriminator.
-        """
+        """Scores and features of every discriminator, in order."""
         scores, features = [], []
         for discriminator in self.discriminators:
             more_scores, more_features = discriminator(wav)

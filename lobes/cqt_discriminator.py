@@ -49,13 +49,6 @@ class SubbandCQTDiscriminator(ConvDiscriminator):
     channels : int
         Width of every layer after those of the octaves.
 
-    Raises
-    ------
-    ImportError
-        If nnAudio is not installed.
-    ValueError
-        If the hop does not divide, or the octaves exceed the sample rate.
-
     Example
     -------
     >>> judge = SubbandCQTDiscriminator(24000, channels=4)
@@ -116,19 +109,10 @@ class SubbandCQTDiscriminator(ConvDiscriminator):
         self.min_samples = max(1, 2 ** (n_octaves - 2))
 
     def image(self, wav):
-        """Constant-Q transform.
+        """Real and imaginary parts, float32 [B, 2, N, F], low bins first.
 
-        Arguments
-        ---------
-        wav : torch.Tensor
-            Waveforms, [B, T] with T at least ``2 ** (n_octaves - 2)``.
-
-        Returns
-        -------
-        torch.Tensor
-            float32, real and imaginary parts [B, 2, N, F] with
-            N = 2 T // hop_length + 1 and the lowest of the
-            F = n_octaves * bins_per_octave bins first.
+        N = 2 T // hop_length + 1 and F = n_octaves * bins_per_octave; T is at
+        least 2 ** (n_octaves - 2).
         """
         check_length(wav, self.min_samples)
         with torch.autocast(wav.device.type, enabled=False):
@@ -136,20 +120,7 @@ class SubbandCQTDiscriminator(ConvDiscriminator):
         return spectrum.permute(0, 3, 2, 1)
 
     def hidden(self, image):
-        """Align the octaves, then convolve them together.
-
-        Arguments
-        ---------
-        image : torch.Tensor
-            [B, 2, N, F].
-
-        Returns
-        -------
-        x : torch.Tensor
-            Input of the output layer, [B, C, H, W].
-        features : list of torch.Tensor
-            Output of every layer after those of the octaves.
-        """
+        """Aligns the octaves, then convolves them together."""
         octaves = image.split(self.bins_per_octave, dim=3)
         aligned = [
             convolution(octave)

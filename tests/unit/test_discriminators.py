@@ -16,10 +16,8 @@ from speechbrain_flowmac.lobes.discriminators import (
     MultiDiscriminator,
     MultiLogSpectrogramDiscriminator,
     MultiPeriodDiscriminator,
-    MultiResolutionDiscriminator,
     MultiScaleSubbandCQTDiscriminator,
     PeriodDiscriminator,
-    SpectrogramDiscriminator,
     SubbandCQTDiscriminator,
 )
 
@@ -28,13 +26,9 @@ LOWEST_NOTE = 32.70  # Hz, the first bin of the constant-Q transform
 
 MAKERS = {
     "period": lambda: PeriodDiscriminator(3, channels=(4, 6, 8)),
-    "spectrogram": lambda: SpectrogramDiscriminator(64, 16, 48, channels=4),
     "log": lambda: LogSpectrogramDiscriminator(64, channels=4),
     "logs": lambda: MultiLogSpectrogramDiscriminator((64, 128), channels=4),
     "periods": lambda: MultiPeriodDiscriminator((2, 5), channels=(4, 6)),
-    "resolutions": lambda: MultiResolutionDiscriminator(
-        ((64, 16, 48), (128, 30, 100)), channels=4
-    ),
     "bands": lambda: BandSplitDiscriminator(64, channels=4),
     "multiband": lambda: MultiBandDiscriminator((64, 128), channels=4),
     "octaves": lambda: SubbandCQTDiscriminator(RATE, 32, 6, 12, channels=4),
@@ -44,18 +38,16 @@ MAKERS = {
     "nested": lambda: MultiDiscriminator(
         [
             MultiPeriodDiscriminator((2, 3), channels=(4, 6)),
-            SpectrogramDiscriminator(64, 16, 48, channels=4),
+            LogSpectrogramDiscriminator(64, channels=4),
             MultiBandDiscriminator((64,), channels=4),
         ]
     ),
 }
 N_SCORES = {
     "period": 1,
-    "spectrogram": 1,
     "log": 1,
     "logs": 2,
     "periods": 2,
-    "resolutions": 2,
     "bands": 1,
     "multiband": 2,
     "octaves": 1,
@@ -131,7 +123,7 @@ def test_items_of_a_batch_do_not_see_each_other(discriminator):
 
 def test_combination_is_concatenation():
     torch.manual_seed(0)
-    parts = [MAKERS["periods"](), MAKERS["spectrogram"]()]
+    parts = [MAKERS["periods"](), MAKERS["log"]()]
     wav = noise(0, 2, 400)
     scores, features = MultiDiscriminator(parts)(wav)
     expected = [part(wav) for part in parts]
@@ -146,8 +138,8 @@ def test_widths_are_honoured():
     wav = noise(0, 1, 400)
     _, [features] = PeriodDiscriminator(2, channels=(3, 5, 7))(wav)
     assert [feat.shape[1] for feat in features] == [3, 5, 7, 1]
-    _, [features] = SpectrogramDiscriminator(64, 16, 48, channels=6)(wav)
-    assert [feat.shape[1] for feat in features] == [6] * 5 + [1]
+    _, [features] = LogSpectrogramDiscriminator(64, channels=6)(wav)
+    assert [feat.shape[1] for feat in features] == [6] * 4 + [1]
     _, [features] = BandSplitDiscriminator(64, channels=6)(wav)
     assert [feat.shape[1] for feat in features] == [6] * 5 * 5 + [1]
     _, [features] = SubbandCQTDiscriminator(RATE, channels=6)(wav)
@@ -175,7 +167,7 @@ def test_size_grows_with_the_square_of_the_width():
 
     for make in (
         lambda w: MultiPeriodDiscriminator((2, 3), channels=(w, 2 * w, 4 * w)),
-        lambda w: MultiResolutionDiscriminator(channels=w),
+        lambda w: MultiLogSpectrogramDiscriminator(channels=w),
         lambda w: MultiBandDiscriminator(channels=w),
     ):
         narrow, wide = sizes(make)
@@ -236,20 +228,21 @@ def test_columns_are_convolved_like_every_pth_sample():
 
 
 def test_spectrogram_has_a_frame_per_hop_and_the_right_peak():
-    discriminator = SpectrogramDiscriminator(64, 16, 64, channels=2)
+    discriminator = LogSpectrogramDiscriminator(64, channels=2)
     time = torch.arange(640)
     wav = torch.sin(2 * math.pi * 10 / 64 * time).unsqueeze(0)
     image = discriminator.image(wav)
     assert image.shape == (1, 1, 33, 40)
     assert (image[0, 0, :, 2:-2].argmax(dim=0) == 10).all()
-    torch.testing.assert_close(discriminator.image(3 * wav), 3 * image)
+    spectrum = discriminator.spectrum(wav)
+    torch.testing.assert_close(discriminator.spectrum(3 * wav), 3 * spectrum)
 
 
 def test_a_log_spectrogram_is_that_of_the_magnitudes_above_a_floor():
     wav = noise(0, 2, 400)
-    magnitude = SpectrogramDiscriminator(64, 16, 64, channels=2).image(wav)
     logs = LogSpectrogramDiscriminator(64, channels=2)
-    expected = (magnitude + 1e-3).log() / 2 + 1
+    magnitude = logs.spectrum(wav).abs()
+    expected = (magnitude.unsqueeze(1) + 1e-3).log() / 2 + 1
     torch.testing.assert_close(logs.image(wav), expected)
     # ten times louder is one step up, everywhere above the floor
     step = logs.image(100 * wav) - logs.image(10 * wav)
@@ -296,8 +289,8 @@ def test_bands_are_the_spectrogram_cut_in_five():
     discriminator = BandSplitDiscriminator(64, channels=2)
     wav = noise(0, 2, 640)
     image = discriminator.image(wav)
-    magnitude = SpectrogramDiscriminator(64, 16, 64, channels=2).image(wav)
-    torch.testing.assert_close(image.norm(dim=1).mT, magnitude[:, 0])
+    magnitude = discriminator.spectrum(wav).abs()
+    torch.testing.assert_close(image.norm(dim=1).mT, magnitude)
     assert image.shape == (2, 2, 40, 33)
     assert discriminator.widths == [3, 5, 8, 8, 9]
 
@@ -414,7 +407,7 @@ def test_band_stacks_are_those_of_bigvgan(bigvgan_settings):
         torch.testing.assert_close(our(wav)[0][0], expected.flatten(1))
 
 
-@pytest.mark.parametrize("kind", ["spectrogram", "log", "bands", "octaves"])
+@pytest.mark.parametrize("kind", ["log", "bands", "octaves"])
 def test_spectra_are_float32_under_autocast(kind):
     discriminator = MAKERS[kind]()
     wav = noise(0, 1, 400)
@@ -451,11 +444,6 @@ def test_shortest_signals_work_and_shorter_are_refused():
     assert period(noise(0, 1, 11))[0][0].isfinite().all()
     with pytest.raises(ValueError, match="at least 11 samples, found 10"):
         period(noise(0, 1, 10))
-    for settings, shortest in (((64, 16, 48), 25), ((64, 60, 64), 60)):
-        spectrogram = SpectrogramDiscriminator(*settings, channels=2)
-        assert spectrogram(noise(0, 1, shortest))[0][0].isfinite().all()
-        with pytest.raises(ValueError, match=f"at least {shortest} samples"):
-            spectrogram(noise(0, 1, shortest - 1))
     for make, shortest in (
         (lambda: BandSplitDiscriminator(64, channels=2), 25),
         (lambda: LogSpectrogramDiscriminator(64, channels=2), 25),
@@ -478,15 +466,11 @@ def test_channel_dimension_is_refused(discriminator):
     [
         (lambda: PeriodDiscriminator(0), "period"),
         (lambda: PeriodDiscriminator(2, ()), "at least one width"),
-        (lambda: PeriodDiscriminator(2, (4,), kernel_size=4), "odd"),
-        (lambda: SpectrogramDiscriminator(64, 64, 64), "hop_length"),
-        (lambda: SpectrogramDiscriminator(64, 16, 65), "win_length"),
         (lambda: LogSpectrogramDiscriminator(66), "multiple of 4"),
         (lambda: LogSpectrogramDiscriminator(0), "multiple of 4"),
         (lambda: MultiDiscriminator([]), "at least one"),
         (lambda: BandSplitDiscriminator(66), "multiple of 4"),
-        (lambda: BandSplitDiscriminator(64, edges=(0.5, 0.2)), "hold a bin"),
-        (lambda: BandSplitDiscriminator(64, edges=(0.001,)), "hold a bin"),
+        (lambda: BandSplitDiscriminator(8), "hold a bin"),
         (lambda: SubbandCQTDiscriminator(RATE, 384), "multiple of 256"),
         (lambda: SubbandCQTDiscriminator(16000), "Nyquist"),
     ],
