@@ -1,4 +1,4 @@
-"""What the README shows runs as it stands there."""
+"""What the README shows runs as it stands there, and leads where it says."""
 
 import re
 import shlex
@@ -14,6 +14,13 @@ from speechbrain_flowmac.models.loading import MODELS_FOLDER, built_in_models
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CARDS = sorted(MODELS_FOLDER.glob("*/README.md"))
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "recipes").rglob("*.md")),
+    *sorted((ROOT / "benchmarks").rglob("*.md")),
+    *CARDS,
+]
 
 
 def _blocks(text, language):
@@ -73,3 +80,35 @@ def test_model_cards_say_what_users_must_know(card):
 
 def test_a_model_ships():
     assert built_in_models() == ["flowmac-24khz-3kbps"]
+
+
+@pytest.mark.parametrize(
+    "page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES]
+)
+def test_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#\s]+)", text)
+    local = [target for target in targets if "://" not in target]
+    broken = [t for t in local if not (page.parent / t).exists()]
+    assert not broken
+
+
+def _table(text, first):
+    """Cells by column and row of the first table whose corner is `first`."""
+    block = re.search(rf"^\| {first} .*\n(?:\|.*\n)+", text, re.MULTILINE)[0]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in block.splitlines()
+    ]
+    return {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[2:]}
+
+
+def test_figures_of_the_readme_are_those_of_the_results():
+    short = _table(README, "system")
+    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    whole = _table(results, "system")
+    assert len(short) == 5
+    for system, cells in short.items():
+        for column, cell in cells.items():
+            # the results have intervals too
+            assert cell == whole[system][column].split(" ± ")[0]
