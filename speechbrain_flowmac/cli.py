@@ -837,13 +837,11 @@ def export_model(args):
         check_replaceable,
         export,
     )
-    from speechbrain_flowmac.models.importers.bigvgan import is_bigvgan
+    from speechbrain_flowmac.models.importers import find_importer
 
-    if not Path(args.codec).is_dir():
-        raise UsageError(f"no such folder: {args.codec}")
-    if not Path(args.vocoder).is_dir() and not is_bigvgan(args.vocoder):
-        raise UsageError(f"no such folder: {args.vocoder}")
     try:
+        find_importer(args.codec, "codec")
+        find_importer(args.vocoder, "vocoder")
         check_replaceable(target)
     except ExportError as error:
         raise UsageError(str(error)) from error
@@ -1055,12 +1053,18 @@ def build_parser():
         export_model,
         "Make a model folder of a trained codec and a vocoder.",
     )
-    command.add_argument("codec", metavar="CODEC_RUN", help="training folder")
+    command.add_argument(
+        "codec",
+        metavar="CODEC",
+        help="training folder; or a model, whose codec is taken: its folder "
+        "or name",
+    )
     command.add_argument(
         "vocoder",
         metavar="VOCODER",
-        help="training folder; or a BigVGAN checkpoint: a folder with "
-        "config.json and bigvgan_generator.pt, or a Hub id such as "
+        help="training folder; or a model, whose vocoder is taken; or a "
+        "BigVGAN checkpoint: a folder with config.json and "
+        "bigvgan_generator.pt, or a Hub id such as "
         "nvidia/bigvgan_v2_24khz_100band_256x",
     )
     command.add_argument("target", metavar="TARGET", help="folder to make")

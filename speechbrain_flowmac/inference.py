@@ -25,10 +25,12 @@ from speechbrain_flowmac.identity import fingerprint, legacy_fingerprint
 from speechbrain_flowmac.lobes.lengths import length_mask
 from speechbrain_flowmac.models.loading import (
     HPARAMS_FILE,
+    MODULE_NAMES,
     build_modules,
     get_file,
     load_weights,
     read_description,
+    with_options,
 )
 
 
@@ -91,10 +93,13 @@ class FlowMACCodec(Pretrained):
         overrides=None,
         overrides_must_match=True,
         savedir=None,
+        download_only=False,
         local_strategy=LocalStrategy.COPY,
         fetch_config=FetchConfig(),  # noqa: B008 (frozen, as SpeechBrain has it)
         vocoder=True,
-        **kwargs,
+        run_opts=None,
+        freeze_params=True,
+        **fetch_options,
     ):
         """Loads a model from a folder, the package or the Hub.
 
@@ -103,8 +108,9 @@ class FlowMACCodec(Pretrained):
 
         Arguments
         ---------
-        source : str or Path
-            Local folder, built-in name, or Hub id.
+        source : str or Path or FetchSource
+            Local folder, built-in name, or Hub id. Web addresses are not
+            taken.
         hparams_file : str
             Name of the YAML in the source.
         overrides : dict or str or None
@@ -114,33 +120,49 @@ class FlowMACCodec(Pretrained):
             Whether a key that the YAML does not have is a KeyError.
         savedir : str or None
             Where to keep files of a Hub model; None for the Hub's cache.
+        download_only : bool
+            Only get the files; nothing is built or returned.
         local_strategy : LocalStrategy
             How files get into `savedir`.
         fetch_config : FetchConfig
             SpeechBrain's options for downloads.
         vocoder : bool
             False for tokens alone: the vocoder's weights are not read.
-        **kwargs
-            For the constructor: `run_opts`, `freeze_params`.
+        run_opts : dict or None
+            Of SpeechBrain, such as {"device": "cuda"}.
+        freeze_params : bool
+            Whether the codec is only to be used, not trained.
+        **fetch_options
+            Fields of `fetch_config` by name: `revision`, `token`,
+            `huggingface_cache_dir`, `allow_network`, ...
 
         Returns
         -------
-        FlowMACCodec
+        FlowMACCodec or None
         """
+        fetch_config = with_options(fetch_config, fetch_options)
 
         def get(filename):
             return get_file(
                 source, filename, savedir, local_strategy, fetch_config
             )
 
-        description = read_description(get(hparams_file))
+        names = MODULE_NAMES if vocoder else MODULE_NAMES[:1]
+        described = get(hparams_file)
+        if download_only:
+            for name in names:
+                get(f"{name}.safetensors")
+            return None
+        description = read_description(described)
         description.override(overrides, overrides_must_match)
         hparams, modules = build_modules(description)
-        if not vocoder:
-            del hparams["vocoder"], modules["vocoder"]
+        for name in set(modules) - set(names):
+            del hparams[name], modules[name]
         for name, module in modules.items():
             load_weights(module, get(f"{name}.safetensors"))
-        return cls(modules=modules, hparams=hparams, **kwargs)
+        return cls(
+            modules, hparams, run_opts=run_opts, freeze_params=freeze_params
+        )
 
     def train(self, mode=True):
         """Stays in evaluation mode inside a Brain, unless it is not frozen."""

@@ -20,6 +20,7 @@ from speechbrain_flowmac.models.safe_yaml import (
     is_new,
     line_of,
     scalar,
+    serialize,
 )
 
 # tag of values that are not the file's but its user's
@@ -146,6 +147,50 @@ class ModelDescription:
         self._check_size(self._root, depth=0)
         self._built = {}
         return self._shared(self._root, self._built)
+
+    def to_yaml(self, name):
+        """Writes one part, with what it refers to.
+
+        Arguments
+        ---------
+        name : str
+            Its key.
+
+        Returns
+        -------
+        str
+        """
+        part = _part(self._root, name)
+        if part is None:
+            raise InvalidModelError(
+                f"{self._root.start_mark.name} has no {name}"
+            )
+        self._num_values = 0
+        self._check_size(part, depth=0)
+        root = yaml.MappingNode(YAML_TAG + "map", [])
+        root.start_mark = part.start_mark
+        _put(root, name, self._resolved(part, {}))
+        return serialize(root)
+
+    def _resolved(self, node, done):
+        """A node with the targets of references in their place."""
+        if node.tag == REF_TAG:
+            return self._resolved(self._target(node), done)
+        if node.tag == COPY_TAG:
+            return self._resolved(copy.deepcopy(self._target(node)), done)
+        if id(node) not in done:
+            if isinstance(node, yaml.MappingNode):
+                value = [(k, self._resolved(v, done)) for k, v in node.value]
+            elif isinstance(node, yaml.SequenceNode):
+                value = [self._resolved(item, done) for item in node.value]
+            else:
+                value = node.value
+            new = type(node)(node.tag, value, node.start_mark)
+            if not is_new(node) and isinstance(node, yaml.ScalarNode):
+                # needs no anchor
+                return new
+            done[id(node)] = node, new
+        return done[id(node)][1]
 
     def _target(self, node):
         """The node that a reference names."""

@@ -2,12 +2,19 @@
 
 import json
 import re
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from speechbrain.core import RunOptions
-from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch
+from speechbrain.utils.fetching import (
+    FetchConfig,
+    FetchFrom,
+    FetchSource,
+    LocalStrategy,
+    fetch,
+)
 from torch import nn
 
 from speechbrain_flowmac.lobes.features import MelSettings
@@ -57,13 +64,17 @@ def resolve_source(source):
 
     Arguments
     ---------
-    source : str or Path
+    source : str or Path or FetchSource
         A local folder, the name of a built-in model, or a Hub id.
 
     Returns
     -------
     str
     """
+    if isinstance(source, FetchSource):
+        kind, source = source
+        if kind == FetchFrom.LOCAL and not Path(source).is_dir():
+            raise ModelNotFoundError(f"no such folder: {source}")
     if Path(source).is_dir():
         return str(source)
     name = str(source)
@@ -75,6 +86,30 @@ def resolve_source(source):
         f"{name!r} is neither a folder nor a built-in model "
         f"({', '.join(built_in_models())}) nor a Hub id (owner/name)"
     )
+
+
+def with_options(fetch_config, options):
+    """SpeechBrain's options for downloads, with some of them changed.
+
+    Arguments
+    ---------
+    fetch_config : FetchConfig
+        The options.
+    options : dict
+        Changes by name.
+
+    Returns
+    -------
+    FetchConfig
+    """
+    known = [field.name for field in fields(FetchConfig)]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise TypeError(
+            f"from_hparams takes no {', '.join(unknown)}; options for "
+            f"downloads are {', '.join(known)}"
+        )
+    return replace(fetch_config, **options)
 
 
 def get_file(

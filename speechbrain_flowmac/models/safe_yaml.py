@@ -93,6 +93,21 @@ def compose(text, name="YAML"):
     return root
 
 
+def serialize(root):
+    """The text of nodes, as `compose` reads it.
+
+    Arguments
+    ---------
+    root : yaml.MappingNode
+        The document.
+
+    Returns
+    -------
+    str
+    """
+    return yaml.serialize(root, Dumper=_Serializer, allow_unicode=True)
+
+
 def find_class(node):
     """The class that a `!new:` node asks for.
 
@@ -242,3 +257,7 @@ for _kind, _pattern, _first in RESOLVERS:
     _Composer.add_implicit_resolver(
         YAML_TAG + _kind, re.compile(f"(?:{_pattern})$"), _first
     )
+
+
+class _Serializer(yaml.SafeDumper):
+    yaml_implicit_resolvers = _Composer.yaml_implicit_resolvers

@@ -21,10 +21,13 @@ from speechbrain_flowmac import FlowMACCodec
 from speechbrain_flowmac.cli import main
 from speechbrain_flowmac.lobes.bigvgan import fold_weight_norm
 from speechbrain_flowmac.lobes.features import MelMismatchError
-from speechbrain_flowmac.models.export import averaged_weights, export
+from speechbrain_flowmac.models.export import export
 from speechbrain_flowmac.models.importers.bigvgan import (
     WEIGHTS_FILE,
     load_bigvgan,
+)
+from speechbrain_flowmac.models.importers.training_folder import (
+    averaged_weights,
 )
 from speechbrain_flowmac.models.loading import (
     ModelNotFoundError,

@@ -16,10 +16,9 @@ from training_runs import Training
 import speechbrain_flowmac.models.loading as loading
 from speechbrain_flowmac import FlowMACCodec
 from speechbrain_flowmac.lobes.features import MelMismatchError, MelSettings
-from speechbrain_flowmac.models.export import (
-    ExportError,
+from speechbrain_flowmac.models.export import ExportError, export
+from speechbrain_flowmac.models.importers.training_folder import (
     averaged_weights,
-    export,
 )
 from speechbrain_flowmac.models.loading import (
     ModelNotFoundError,

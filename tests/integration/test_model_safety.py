@@ -39,6 +39,8 @@ def attacked(request, tiny, tmp_path, monkeypatch):
     [
         "encode audio/speech.wav -o out.fmac --model model",
         "decode audio/speech.fmac -o out.wav --model model",
+        "export model model out",
+        "export flowmac-24khz-3kbps model out",
     ],
 )
 def test_commands_run_nothing_of_a_model(attacked, command, capsys):

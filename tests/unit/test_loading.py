@@ -1,5 +1,6 @@
 """Model folders that strangers made: loaded whole, or refused with a reason."""
 
+import inspect
 import json
 import os
 import shutil
@@ -8,9 +9,20 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from speechbrain.inference.interfaces import (
+    Pretrained,
+    pretrained_from_hparams,
+)
+from speechbrain.utils.fetching import (
+    FetchConfig,
+    FetchFrom,
+    FetchSource,
+    LocalStrategy,
+)
 from tiny_model import make_tiny_model
 from yaml_attacks import TUPLE
 
+import speechbrain_flowmac.models.loading as loading
 from speechbrain_flowmac import FlowMACCodec
 from speechbrain_flowmac.lobes.features import MelMismatchError
 from speechbrain_flowmac.models.loading import (
@@ -237,3 +249,94 @@ def test_the_user_may_set_what_a_model_may_not(model):
         overrides_must_match=False,
     )
     assert codec.precision == "fp16"
+
+
+# where it comes from
+
+
+@pytest.fixture
+def hub(tiny, monkeypatch):
+    """Files asked for from a Hub that has one model, and how."""
+    asked, real = [], loading.fetch
+
+    def fetch(filename, source, fetch_config, **options):
+        if source == "someone/model":
+            asked.append((filename, fetch_config, options))
+            source = str(tiny)
+        return real(filename, source, fetch_config=fetch_config, **options)
+
+    monkeypatch.setattr(loading, "fetch", fetch)
+    return asked
+
+
+def test_downloads_take_the_options_of_speechbrain(hub, tmp_path):
+    codec = load(
+        "someone/model",
+        savedir=tmp_path / "saved",
+        fetch_config=FetchConfig(allow_updates=True),
+        revision="v1.0",
+        huggingface_cache_dir="cache",
+        token=True,
+    )
+    assert codec.num_codebooks == 8
+    assert len(hub) == 3 and len(list((tmp_path / "saved").iterdir())) == 3
+    for _, config, options in hub:
+        assert config == FetchConfig(
+            allow_updates=True,
+            revision="v1.0",
+            huggingface_cache_dir="cache",
+            token=True,
+        )
+        assert options["local_strategy"] == LocalStrategy.COPY
+
+
+@pytest.mark.parametrize("vocoder", [True, False])
+def test_download_only_gets_the_files_and_builds_nothing(
+    hub, tmp_path, vocoder
+):
+    saved = tmp_path / "saved"
+    options = {"savedir": saved, "download_only": True, "vocoder": vocoder}
+    assert load("someone/model", **options) is None
+    expected = {"hyperparams.yaml", "codec.safetensors"}
+    expected |= {"vocoder.safetensors"} if vocoder else set()
+    assert {path.name for path in saved.iterdir()} == expected
+    if vocoder:
+        assert load(saved).num_codebooks == 8
+
+
+def test_a_refused_yaml_is_all_that_is_downloaded(hub):
+    with pytest.raises(KeyError):
+        load("someone/model", overrides={"no such key": 1})
+    assert [name for name, *_ in hub] == ["hyperparams.yaml"]
+
+
+@pytest.mark.parametrize(
+    "option", ["use_auth_token", "pymodule_file", "freeze_param", "kwargs"]
+)
+def test_options_that_are_not_taken_are_named(tiny, option):
+    with pytest.raises(TypeError, match=f"takes no {option};.*revision"):
+        load(tiny, **{option: None})
+
+
+def test_every_argument_of_speechbrain_is_taken():
+    ours = inspect.signature(FlowMACCodec.from_hparams).parameters
+    theirs = inspect.signature(pretrained_from_hparams).parameters
+    assert set(theirs) - {"cls", "kwargs"} <= set(ours)
+    init = inspect.signature(Pretrained.__init__).parameters
+    assert set(init) - {"self", "modules", "hparams"} <= set(ours)
+
+
+def test_sources_of_speechbrain_are_taken(tiny, hub):
+    for kind, path in (
+        (FetchFrom.LOCAL, str(tiny)),
+        (FetchFrom.HUGGING_FACE, "someone/model"),
+    ):
+        assert load(FetchSource(kind, path)).num_codebooks == 8
+    assert len(hub) == 3
+    for kind, path in (
+        (FetchFrom.LOCAL, "someone/model"),
+        (FetchFrom.URI, "https://example.com/model"),
+    ):
+        with pytest.raises(ModelNotFoundError):
+            load(FetchSource(kind, path))
+    assert len(hub) == 3

@@ -17,6 +17,7 @@ import torch
 
 from speechbrain_flowmac.lobes.bigvgan import BigVGAN, fold_weight_norm
 from speechbrain_flowmac.lobes.features import MelSettings
+from speechbrain_flowmac.models.importers.base import Importer, compact
 from speechbrain_flowmac.models.loading import (
     HPARAMS_FILE,
     HUB_ID,
@@ -232,3 +233,28 @@ def load_bigvgan(source):
             f"{path} does not fit its {CONFIG_FILE}: {error}"
         ) from error
     return vocoder.eval()
+
+
+class BigVGANCheckpoint(Importer):
+    """NVIDIA's vocoder with NVIDIA's weights."""
+
+    def recognises(self, source, part):
+        """A vocoder, as far as the source's name tells."""
+        return part == "vocoder" and is_bigvgan(source)
+
+    def describe(self, source, part):
+        """The config as arguments."""
+        return bigvgan_yaml(source)
+
+    def weights(self, source, part):
+        """The generator's, compact."""
+        return compact(load_bigvgan(source).state_dict())
+
+    def credits(self, source, part):
+        """Whose weights they are; a path of this machine is shortened."""
+        origin = Path(source).name if Path(source).exists() else source
+        return [
+            f"The {part} is BigVGAN with the weights of `{origin}`,",
+            "whose own licence holds for them.",
+            "",
+        ]
