@@ -48,19 +48,7 @@ def dirichlet_pulses(phase, f0, sample_rate):
     The number of harmonics is a real number: the last one fades in, so that
     a moving F0 makes no clicks.
 
-    Arguments
-    ---------
-    phase : torch.Tensor
-        Cycles, shape [B, T].
-    f0 : torch.Tensor
-        In Hz, shape [B, T].
-    sample_rate : int
-        In Hz.
-
-    Returns
-    -------
-    torch.Tensor
-        Shape [B, T].
+    Phase in cycles and F0 in Hz, [B, T], give samples [B, T].
 
     Example
     -------
@@ -89,19 +77,7 @@ def dirichlet_pulses(phase, f0, sample_rate):
 
 
 def to_samples(frames, hop_length):
-    """Interpolates frame values to samples; value f sits amid hop f.
-
-    Arguments
-    ---------
-    frames : torch.Tensor
-        Shape [B, F].
-    hop_length : int
-        Samples per frame.
-
-    Returns
-    -------
-    torch.Tensor
-        Shape [B, F * hop].
+    """Interpolates [B, F] to [B, F * hop]; value f sits amid hop f.
 
     Example
     -------
@@ -122,19 +98,14 @@ def fundamental_offset(phase, wav, window=1024, hop_length=64):
     Arguments
     ---------
     phase : torch.Tensor
-        Cycles, shape [B, T].
+        Cycles, shape [B, T]; so is what is returned.
     wav : torch.Tensor
         Shape [B, up to T]; silence follows.
     window : int
-        Length of the smoothing Hann window in samples, even: two periods of
-        the lowest fundamental, so that it hides the other harmonics.
+        Samples of the smoothing Hann window, even: two periods of the lowest
+        fundamental, so that it hides the other harmonics.
     hop_length : int
         Samples between two smoothed values; between them is interpolated.
-
-    Returns
-    -------
-    torch.Tensor
-        Cycles, shape [B, T].
 
     Example
     -------
@@ -164,14 +135,10 @@ def fundamental_offset(phase, wav, window=1024, hop_length=64):
 
 
 def source_phase(f0, sample_rate, frame_samples, state, reach):
-    """The running sum of F0, from where the last chunk left it.
+    """Cycles in [0, 1), float64 [B, T]: the running sum of F0 in Hz, [B, T].
 
     Arguments
     ---------
-    f0 : torch.Tensor
-        In Hz, shape [B, T].
-    sample_rate : int
-        In Hz.
     frame_samples : int
         Samples per mel frame, in which the state counts.
     state : HarmonicState
@@ -179,11 +146,6 @@ def source_phase(f0, sample_rate, frame_samples, state, reach):
     reach : int
         Mel frames of the source that a sample needs on each side: so far
         before the end of the chunk this chunk and the next agree on F0.
-
-    Returns
-    -------
-    torch.Tensor
-        Cycles in [0, 1), float64, shape [B, T].
     """
     # float64: a phase of thousands of cycles has no decimals to spare
     cycles = (f0.double() / sample_rate).cumsum(1)
@@ -202,27 +164,10 @@ def source_phase(f0, sample_rate, frame_samples, state, reach):
 
 
 def harmonic_source(pitch, sample_rate, hop_length, state, upsample, reach):
-    """Pulse train that follows a pitch, silent where unvoiced.
+    """Pulses [B, F * hop] at a pitch [B, F], silent where unvoiced.
 
-    Arguments
-    ---------
-    pitch : Pitch
-        Shape [B, F].
-    sample_rate : int
-        In Hz.
-    hop_length : int
-        Samples per pitch frame.
-    state : HarmonicState
-        Where the chunk lies; see `source_phase`.
-    upsample : int
-        Pitch frames per mel frame.
-    reach : int
-        See `source_phase`.
-
-    Returns
-    -------
-    torch.Tensor
-        Shape [B, F * hop].
+    There are `hop_length` samples to a pitch frame, and `upsample` of those
+    frames to a mel frame; for `state` and `reach` see `source_phase`.
     """
     f0 = to_samples(pitch.f0, hop_length)
     width = upsample * hop_length
@@ -234,21 +179,10 @@ def harmonic_source(pitch, sample_rate, hop_length, state, upsample, reach):
 
 
 def noise_source(num_frames, frame_samples, state):
-    """Seeded white noise of unit power, the same for every item of a batch.
+    """White noise of unit power, [1, N * frame_samples], on the CPU.
 
-    Arguments
-    ---------
-    num_frames : int
-        Mel frames N.
-    frame_samples : int
-        Samples per mel frame.
-    state : SynthesisState
-        Where the chunk lies.
-
-    Returns
-    -------
-    torch.Tensor
-        Shape [1, N * frame_samples], on the CPU.
+    The state says its seed and where the N mel frames lie in the stream; it is
+    the same for every item of a batch.
     """
     noise = seeded_noise(state.seed, 1, state.first, num_frames, frame_samples)
     return noise.reshape(1, -1)

@@ -110,7 +110,7 @@ class PitchPredictor(nn.Module):
         """Pitch of a log-mel [B, N, M]."""
         return self.read(self.logits(mel, mask))
 
-    def loss(self, logits, f0, mask=None):
+    def loss(self, logits, f0):
         """Cross-entropy of F0 where voiced, plus that of voicing; a scalar.
 
         Arguments
@@ -119,11 +119,8 @@ class PitchPredictor(nn.Module):
             What `logits` returns.
         f0 : torch.Tensor
             Labels in Hz, 0 where unvoiced, shape [B, F].
-        mask : torch.Tensor or None
-            Shape [B, F], True where valid.
         """
         bins, voicing = logits
-        valid = torch.ones_like(f0) if mask is None else mask.to(f0.dtype)
         voiced = (f0 > 0).to(f0.dtype)
         position = self.bins_per_octave * torch.log2(
             f0.clamp(self.f_min, self.f_max) / self.f_min
@@ -133,12 +130,8 @@ class PitchPredictor(nn.Module):
         distance = (centres - position.unsqueeze(-1)) / 1.25
         target = torch.softmax(-distance.square(), dim=-1)
         wrong = -(target * bins.log_softmax(-1)).sum(-1)
-        weight = valid * voiced
-        f0_loss = (weight * wrong).sum() / weight.sum().clamp(min=1)
-        voicing_loss = F.binary_cross_entropy_with_logits(
-            voicing, voiced, reduction="none"
-        )
-        return f0_loss + (valid * voicing_loss).sum() / valid.sum().clamp(min=1)
+        f0_loss = (voiced * wrong).sum() / voiced.sum().clamp(min=1)
+        return f0_loss + F.binary_cross_entropy_with_logits(voicing, voiced)
 
 
 def carry_voiced(pitch):

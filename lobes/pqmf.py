@@ -76,18 +76,7 @@ class PQMF(nn.Module):
         )
 
     def analysis(self, wav):
-        """Splits.
-
-        Arguments
-        ---------
-        wav : torch.Tensor
-            Shape [B, T], T a multiple of `num_bands`.
-
-        Returns
-        -------
-        torch.Tensor
-            Sub-bands, float32, shape [B, K, T / K].
-        """
+        """[B, T], T a multiple of K, to sub-bands [B, K, T / K], float32."""
         if wav.shape[1] % self.num_bands:
             raise ValueError(
                 f"the number of samples ({wav.shape[1]}) must be a multiple "
@@ -104,18 +93,7 @@ class PQMF(nn.Module):
             )
 
     def synthesis(self, bands):
-        """Joins.
-
-        Arguments
-        ---------
-        bands : torch.Tensor
-            Shape [B, K, S].
-
-        Returns
-        -------
-        torch.Tensor
-            Shape [B, S * K], float32.
-        """
+        """Sub-bands [B, K, S] to [B, S * K], float32."""
         return _join(bands, self.filters)
 
 
@@ -147,18 +125,7 @@ class LearnedSynthesis(nn.Module):
         self.filters = nn.Parameter(PQMF(num_bands, taps).filters)
 
     def synthesis(self, bands):
-        """Joins.
-
-        Arguments
-        ---------
-        bands : torch.Tensor
-            Shape [B, K, S].
-
-        Returns
-        -------
-        torch.Tensor
-            Shape [B, S * K], float32.
-        """
+        """Sub-bands [B, K, S] to [B, S * K], float32."""
         return _join(bands, self.filters)
 
 
@@ -214,21 +181,7 @@ class SubBandSTFT(nn.Module):
         self.num_bins = bank.num_bands * stft.num_bins
 
     def inverse(self, spectrum, mask=None):
-        """Synthesis.
-
-        Arguments
-        ---------
-        spectrum : torch.Tensor
-            Complex, shape [B, F, num_bins].
-        mask : torch.Tensor or None
-            Shape [B, F], True where valid. An item ends with its last valid
-            frame, as if the others did not exist.
-
-        Returns
-        -------
-        torch.Tensor
-            Shape [B, F * hop].
-        """
+        """[B, F, num_bins] to [B, F * hop], see `FramedSTFT.inverse`."""
         num_bands = self.bank.num_bands
         frames = spectrum.unflatten(-1, (num_bands, -1)).transpose(1, 2)
         # each sub-band ends with its item, so the filters add nothing to it

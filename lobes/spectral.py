@@ -18,8 +18,8 @@ class FramedSTFT(nn.Module):
     Arguments
     ---------
     n_fft : int
-        FFT and window size, a multiple of `hop_length` by an even or odd
-        number; n_fft - hop_length is even.
+        FFT and window size, a multiple of `hop_length`; n_fft - hop_length
+        is even.
     hop_length : int
         Samples per frame.
 
@@ -50,18 +50,7 @@ class FramedSTFT(nn.Module):
         )
 
     def forward(self, signal):
-        """Analysis.
-
-        Arguments
-        ---------
-        signal : torch.Tensor
-            Shape [B, F * hop].
-
-        Returns
-        -------
-        torch.Tensor
-            Complex, shape [B, F, n_fft / 2 + 1].
-        """
+        """[B, F * hop] to complex [B, F, n_fft / 2 + 1]."""
         return torch.stft(
             F.pad(signal, (self.pad, self.pad)),
             self.n_fft,
