@@ -85,7 +85,8 @@ class CodebookEmbedding(nn.Module):
             )
         books = torch.arange(self.num_codebooks, device=tokens.device)
         rows = tokens + books * self.special.vocabulary_size
-        return self.project(self.table(rows))
+        # a table has fewer rows than a batch has tokens
+        return nn.functional.embedding(rows, self.project(self.table.weight))
 
 
 class CodebookAttention(nn.Module):

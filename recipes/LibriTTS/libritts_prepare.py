@@ -165,6 +165,39 @@ def prepare_libritts(
     _write_json(save_folder / _ARGUMENTS_FILE, arguments)
 
 
+def list_libritts(data_folder, splits, download=True):
+    """List the utterances of splits without opening their audio.
+
+    Arguments
+    ---------
+    data_folder : str
+        As for ``prepare_libritts``.
+    splits : str or list of str
+        Splits, which are downloaded if need be.
+    download : bool
+        Whether to download official splits that are missing.
+
+    Returns
+    -------
+    dict
+        As the manifests of ``prepare_libritts``, without durations: broken
+        files are in it.
+    """
+    data_folder, splits = Path(data_folder), _as_list(splits)
+    _require_splits(
+        data_folder, {"all": splits}, download, LIBRITTS_URL, LIBRITTS_SHA256
+    )
+    utterances = {}
+    for split in splits:
+        wavs = _find_wavs(_split_folder(data_folder, split))
+        if not wavs:
+            raise _empty(data_folder, split)
+        for wav in wavs:
+            _check_new(utterances, wav)
+            utterances[wav.stem] = _description(data_folder, wav)
+    return utterances
+
+
 def _as_list(splits):
     """Splits as a list, whether one name or several were given."""
     return [splits] if isinstance(splits, str) else list(splits)
@@ -198,16 +231,9 @@ def _manifest(data_folder, splits, min_duration):
     for split in splits:
         wavs = _find_wavs(_split_folder(data_folder, split))
         if not wavs:
-            folder = _split_folder(data_folder, split)
-            raise EmptySplitError(
-                f"No <speaker>/<chapter>/<utterance>.wav in {folder}"
-            )
+            raise _empty(data_folder, split)
         for wav in tqdm(wavs, desc=f"Reading {split}", unit="file"):
-            if wav.stem in manifest:
-                raise ValueError(
-                    f"Two utterances are called {wav.stem}; one is {wav}, the "
-                    f"other {manifest[wav.stem]['wav']}"
-                )
+            _check_new(manifest, wav)
             try:
                 manifest[wav.stem] = _entry(data_folder, wav)
             except soundfile.SoundFileError:
@@ -218,6 +244,23 @@ def _manifest(data_folder, splits, min_duration):
             f"starting with {', '.join(map(str, unreadable[:3]))}"
         )
     return _long_enough(manifest, splits, min_duration)
+
+
+def _empty(data_folder, split):
+    """The error of a split without audio."""
+    folder = _split_folder(data_folder, split)
+    return EmptySplitError(
+        f"No <speaker>/<chapter>/<utterance>.wav in {folder}"
+    )
+
+
+def _check_new(manifest, wav):
+    """Refuse a second utterance of the same name."""
+    if wav.stem in manifest:
+        raise ValueError(
+            f"Two utterances are called {wav.stem}; one is {wav}, the "
+            f"other {manifest[wav.stem]['wav']}"
+        )
 
 
 def _find_wavs(folder):
@@ -231,10 +274,17 @@ def _entry(data_folder, wav):
     info = soundfile.info(str(wav))
     if info.frames == 0:
         raise soundfile.SoundFileError(f"{wav} holds no samples")
+    return {
+        **_description(data_folder, wav),
+        "duration": info.frames / info.samplerate,
+    }
+
+
+def _description(data_folder, wav):
+    """What is known of an utterance without its audio."""
     text = wav.with_suffix(".normalized.txt")
     return {
         "wav": "{data_root}/" + wav.relative_to(data_folder).as_posix(),
-        "duration": info.frames / info.samplerate,
         "spk_id": wav.parent.parent.name,
         "label": text.read_text(encoding="utf-8").strip()
         if text.is_file()

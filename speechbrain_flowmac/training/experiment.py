@@ -241,6 +241,11 @@ def fit_and_test(brain, datasets, hparams):
         min_key="loss",
         test_loader_kwargs=hparams["valid_dataloader_opts"],
     )
+    leave_group()
+
+
+def leave_group():
+    """Ends what ranks share, once all are there."""
     if is_distributed():
         # a rank that exits while another still talks to it may abort
         torch.distributed.barrier()

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 
@@ -20,6 +19,7 @@ from training_runs import (
     ROOT,
     Training,
     arguments,
+    free_port,
     model_name,
     recipe,
 )
@@ -144,13 +144,6 @@ RANKS = {
     "debug_persistently": True,
     "distributed_backend": "gloo",
 }
-
-
-def free_port():
-    """A port that nobody listens on."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
 
 
 @pytest.mark.parametrize("kind", KINDS)

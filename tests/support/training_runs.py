@@ -11,6 +11,7 @@ import os
 import re
 import runpy
 import signal
+import socket
 import sys
 import traceback
 from pathlib import Path
@@ -18,7 +19,8 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).parents[2]
-HPARAMS = sorted((ROOT / "hparams").glob("*.yaml"))
+EXTRACTION = ROOT / "hparams" / "extract_tokens.yaml"
+HPARAMS = sorted(set((ROOT / "hparams").glob("*.yaml")) - {EXTRACTION})
 LIMIT_SECONDS = 120
 
 # Keys that make a model tiny, where its YAML has them.
@@ -32,15 +34,20 @@ TINY = {
     "codebook_size": "16",
     "crop_frames": "16",
     "batch_size": "2",
+    "batch_seconds": "1",
+    "num_buckets": "2",
     "valid_batch_size": "2",
     "log_interval": "1",
     "warmup_steps": "2",
+    "train_dataloader_opts": "{num_workers: 0}",
     "train_splits": "[train-clean-100]",
     "valid_splits": "[dev-clean]",
     "test_splits": "[test-clean]",
 }
 # What no such key reaches, by the name of the YAML.
 TINY_PARTS = {
+    "asr_tokens_conformer": {"codebook_size": "256"},
+    "asr_tokens_lstm": {"codebook_size": "256"},
     "bigvgan": {"period_channels": "[8, 8]", "cqt_channels": "2"},
     "flowmac": {
         "flow": "{field: {dims: [16, 16], num_heads: 2}}",
@@ -57,13 +64,19 @@ def top_level_keys(yaml):
 
 
 def model_name(yaml):
-    """What a YAML trains: ``codec`` or ``vocoder``."""
+    """What a YAML trains: ``codec``, ``vocoder`` or ``recogniser``."""
+    if "recogniser" in top_level_keys(yaml):
+        return "recogniser"
     return "vocoder" if "vocoder" in top_level_keys(yaml) else "codec"
 
 
 def recipe(yaml):
-    """The script that trains what a YAML describes."""
-    return ROOT / "recipes" / "LibriTTS" / model_name(yaml) / "train.py"
+    """The script that does what a YAML describes."""
+    recipes = ROOT / "recipes" / "LibriTTS"
+    if yaml == EXTRACTION:
+        return recipes / "codec" / "extract_tokens.py"
+    folder = {"recogniser": "ASR_tokens"}.get(model_name(yaml))
+    return recipes / (folder or model_name(yaml)) / "train.py"
 
 
 def arguments(yaml, corpus, output, **options):
@@ -89,7 +102,6 @@ def arguments(yaml, corpus, output, **options):
         "data_folder": corpus,
         "output_folder": output,
         "device": "cpu",
-        "train_dataloader_opts": "{num_workers: 0}",
         **{key: value for key, value in TINY.items() if key in keys},
         **TINY_PARTS.get(yaml.stem, {}),
         **options,
@@ -98,6 +110,13 @@ def arguments(yaml, corpus, output, **options):
         f"--{key}" if value is True else f"--{key}={value}"
         for key, value in chosen.items()
     ]
+
+
+def free_port():
+    """A port that nobody listens on."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
 
 
 class Training:
@@ -113,7 +132,7 @@ class Training:
         Folder of the training; what it prints goes to a file beside it.
     kill_at : int or None
         The process kills itself, as `kill -9` does, when it has logged this
-        step.
+        step, or so many shards of an extraction.
     probe : bool
         Whether to save, once trained, the state of each rank (`probe`).
     variables : dict or None
@@ -212,18 +231,23 @@ def _run(script, arguments, printed, kill_at, probe_folder, variables):
 PROXIES = ("http_proxy", "https_proxy")
 
 
-def _kill_at(step):
-    """Lets this process kill itself when it has logged a step."""
-    log = logging.getLogger("speechbrain_flowmac.training.brains.base")
+def _kill_at(count):
+    """Lets this process kill itself when it has logged a step, or shards."""
+    shards = []
 
     class Killer(logging.Handler):
         def emit(self, record):
-            if record.msg.startswith("step") and record.args[0] == step:
+            shards.extend([record] * record.msg.startswith("shard"))
+            step = record.args[0] if record.msg.startswith("step") else None
+            if count in (step, len(shards)):
                 # the file's handler belongs to the root, whose turn is later
                 logging.getLogger().handle(record)
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    log.addHandler(Killer())
+    for name in ("training.brains.base", "tokens.extraction"):
+        log = logging.getLogger(f"speechbrain_flowmac.{name}")
+        log.setLevel(logging.INFO)
+        log.addHandler(Killer())
 
 
 def _probe(folder):
@@ -233,7 +257,7 @@ def _probe(folder):
     evaluate = TrainingBrain.evaluate
 
     def probed(brain, *args, **kwargs):
-        brain.seed_generators(brain.optimizer_step)
+        brain.seed_chance(brain.optimizer_step)
         state = {
             "modules": brain.modules.state_dict(),
             "averaged": brain.averaged_model.state_dict(),

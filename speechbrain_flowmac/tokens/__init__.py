@@ -1,0 +1,1 @@
+"""Tokens of whole corpora: stores, and how they are filled."""

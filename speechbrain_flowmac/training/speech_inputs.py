@@ -1,0 +1,75 @@
+"""What a recogniser hears: stored tokens, or the codec's own log-mels."""
+
+import json
+from pathlib import Path
+
+import torch
+from speechbrain.utils.data_pipeline import DynamicItem
+
+from speechbrain_flowmac.tokens.extraction import extract
+from speechbrain_flowmac.tokens.stores import TarStore, TarTokens
+from speechbrain_flowmac.training.data import read_crop
+
+
+class TokenInputs(TarTokens):
+    """Tokens, all of which are extracted once, before training.
+
+    Arguments
+    ---------
+    tokenizer : FlowMACTokenizer
+        Extracts all its codebooks.
+    num_codebooks : int
+        That are read.
+    """
+
+    def __init__(self, tokenizer, num_codebooks):
+        super().__init__(num_codebooks)
+        self.tokenizer = tokenizer
+
+    def prepare(self, manifest, data_folder, folder):
+        """Extracts the tokens of a manifest; all ranks call this.
+
+        Arguments
+        ---------
+        manifest : str
+            JSON file.
+        data_folder : str
+            Stands for {data_root} in it.
+        folder : str
+            For the tokens.
+
+        Returns
+        -------
+        tuple
+            Manifest of the tokens, and what stands for {token_root} in it.
+        """
+        utterances = json.loads(Path(manifest).read_text(encoding="utf-8"))
+        extract(self.tokenizer, utterances, folder, data_folder, TarStore())
+        return str(Path(folder, "tokens.json")), str(folder)
+
+
+class MelInputs(DynamicItem):
+    """Normalised log-mels, as the codec's encoder gets them.
+
+    Arguments
+    ---------
+    tokenizer : FlowMACTokenizer
+        Whose front end it is.
+    """
+
+    takes = ("wav",)
+    provides = ("mel",)
+
+    def __init__(self, tokenizer):
+        self.codec = tokenizer.codec.codec
+
+    def prepare(self, manifest, data_folder, folder):
+        """Nothing to do: mels are computed as they are needed."""
+        return manifest, str(folder)
+
+    @torch.no_grad()
+    def __call__(self, path):
+        """Returns float32 [N, M]."""
+        signal = read_crop(path, None, self.codec.mel_settings.sample_rate)
+        mel, _, _ = self.codec.analyse(signal.unsqueeze(0))
+        return mel[0]

@@ -1,0 +1,142 @@
+"""Recognisers on tokens and mels: killed, on two ranks, with word pieces."""
+
+import csv
+import json
+import os
+import re
+import signal
+
+import pytest
+import torch
+from corpus import make_libritts
+from training_runs import HPARAMS, Training, free_port
+
+YAMLS = {yaml.stem: yaml for yaml in HPARAMS}
+# two utterances a batch, two batches an epoch
+OPTIONS = {"batch_seconds": 5, "max_grad_norm": 5.0}
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory):
+    """Long enough for the text, at the rate of the network's output."""
+    return make_libritts(tmp_path_factory.mktemp("speech"), duration=2.0)
+
+
+def losses(training):
+    return [float(text.split()[1]) for _, text in training.steps]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
+def test_killed_training_goes_on_to_the_same_losses(speech, tmp_path):
+    yaml = YAMLS["asr_tokens_lstm"]
+    options = {
+        **OPTIONS,
+        "total_steps": 8,
+        "decay_steps": 2,
+        "ckpt_interval_steps": 3,
+        "ckpt_interval_minutes": 0,
+        "token_folder": tmp_path / "tokens",
+    }
+    whole = Training(yaml, speech, tmp_path / "whole", **options).check()
+    killed = Training(yaml, speech, tmp_path / "parts", kill_at=6, **options)
+    assert killed.wait() == -signal.SIGKILL
+    resumed = Training(yaml, speech, tmp_path / "parts", **options).check()
+    assert dict(resumed.steps) == dict(whole.steps)
+    assert [step for step, _ in whole.steps] == list(range(1, 9))
+    assert all(loss > 0 for loss in losses(whole))
+    # the tokens are extracted once
+    assert "utt/s" not in resumed.text
+    logs = [
+        (tmp_path / name / "train_log.txt").read_text()
+        for name in ("whole", "parts")
+    ]
+    assert logs[0] == logs[1]
+    rates = r"test cer: \S+, test wer: \S+, test beam_cer: \S+, test beam_wer:"
+    assert re.search(rates, logs[0])
+    assert "%WER" in (tmp_path / "whole" / "test_errors.txt").read_text()
+
+
+@pytest.mark.parametrize("name", ["asr_tokens_lstm", "asr_mel"])
+def test_two_ranks_train_one_recogniser(name, speech, tmp_path):
+    shared = {
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+    }
+    options = {
+        **OPTIONS,
+        "batch_seconds": 2,
+        "distributed_backend": "gloo",
+        "debug": True,
+        "debug_persistently": True,
+    }
+    ranks = [
+        Training(
+            YAMLS[name],
+            speech,
+            tmp_path / "run",
+            probe=True,
+            variables={"RANK": rank, "LOCAL_RANK": rank, **shared},
+            **options,
+        )
+        for rank in "01"
+    ]
+    for rank in ranks:
+        rank.check()
+    first, second = (
+        torch.load(tmp_path / "run" / f"rank{rank}.pt", weights_only=True)
+        for rank in "01"
+    )
+    assert first["steps"] == second["steps"] == 4
+    for part in ("modules", "averaged"):
+        for key, value in first[part].items():
+            assert torch.equal(value, second[part][key]), key
+
+
+def test_word_pieces_and_fewer_codebooks(speech, tmp_path):
+    text = YAMLS["asr_tokens_lstm"].read_text(encoding="utf-8")
+    targets = "!new:speechbrain_flowmac.training.targets."
+    pieces = f"""{targets}WordPieces
+    model_file: !ref <output_folder>/pieces.model
+    num_pieces: 15
+"""
+    yaml = tmp_path / "asr_tokens_lstm.yaml"
+    yaml.write_text(text.replace(f"{targets}Characters\n", pieces))
+    training = Training(
+        yaml,
+        speech,
+        tmp_path / "run",
+        num_codebooks=2,
+        num_symbols=16,
+        debug=True,
+        **OPTIONS,
+    ).check()
+    assert (tmp_path / "run" / "pieces.model").exists()
+    assert len(training.steps) == 4
+
+
+def test_other_languages_are_left_out(speech, tmp_path):
+    names = sorted(path.stem for path in speech.rglob("*.wav"))
+    with open(tmp_path / "corpus.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "language"])
+        foreign = names[-1]  # of the training split
+        for name in names:
+            writer.writerow([name, "nl" if name == foreign else "en"])
+    Training(
+        YAMLS["asr_mel"],
+        speech,
+        tmp_path / "run",
+        corpus_csv=tmp_path / "corpus.csv",
+        debug=True,
+        **OPTIONS,
+    ).check()
+    sets = ("train", "valid", "test")
+    kept = {
+        name
+        for part in sets
+        for name in json.loads(
+            (tmp_path / "run" / f"{part}_text.json").read_text()
+        )
+    }
+    assert kept == set(names) - {foreign}
