@@ -1,19 +1,26 @@
 """Distillation of a flow into a mean flow, whose one step is its many.
 
-The mean-flow identity (`lobes.mean_flow`) with the velocity of a trained field
-in place of the conditional one. Nothing in the target is random given x_t, so
-training sees no noise but that of its batches; what the teacher cannot do, the
-student will not. Boffi et al., "Flow map matching" (2406.07507), section 3;
-Sabour et al., "Align Your Flow" (2506.14603), Eulerian map distillation.
+A trained field, the teacher, carries noise to a mel in n steps. Between any two
+points of that path the mean velocity is known,
+
+    u(x_t, t, r) = (x_r - x_t) / (r - t)
+
+and the student regresses it: at first the whole way, t = 0 and r = 1, and in
+part between random points, so that it samples in any number of steps. Unlike
+mean flow it needs no derivative and its targets hold no noise; what the
+teacher cannot do, the student will not. Luhman and Luhman, "Knowledge
+Distillation in Iterative Generative Models" (2101.02388), for flow maps as in
+Boffi et al. (2406.07507).
 """
 
 import torch
 
-from speechbrain_flowmac.lobes.mean_flow import MeanFlow
+from speechbrain_flowmac.lobes.flow import FlowLosses, clear_padding
+from speechbrain_flowmac.lobes.mean_flow import MeanFlow, item_mean
 
 
-class MeanFlowDistillation(MeanFlow):
-    """`MeanFlow` that learns from a trained field.
+class FlowDistillation(MeanFlow):
+    """`MeanFlow` that learns the paths of a trained field.
 
     Arguments
     ---------
@@ -21,8 +28,14 @@ class MeanFlowDistillation(MeanFlow):
         As for `MeanFlow`.
     teacher : torch.nn.Module
         A trained velocity, of one time; it stays as it is.
-    **options
-        Further arguments of `MeanFlow`.
+    n_steps : int
+        Euler steps of the teacher.
+    pairs : int
+        Pairs of points to learn from each path.
+    whole_fraction : float
+        Probability that a pair is the whole path.
+    sigma_min, power, eps
+        As for `MeanFlow`.
 
     Example
     -------
@@ -32,7 +45,7 @@ class MeanFlowDistillation(MeanFlow):
     ...     ConvNeXtField(4, ConvNeXt(8, 1, condition_dim=8), num_times)
     ...     for num_times in (2, 1)
     ... )
-    >>> flow = MeanFlowDistillation(field, teacher)
+    >>> flow = FlowDistillation(field, teacher)
     >>> mel, mu = torch.randn(2, 5, 4), torch.randn(2, 5, 4)
     >>> flow(mel, mu, None, torch.Generator().manual_seed(0)).total.shape
     torch.Size([])
@@ -40,9 +53,22 @@ class MeanFlowDistillation(MeanFlow):
 
     extra_field = "teacher"
 
-    def __init__(self, field, teacher, **options):
-        super().__init__(field, **options)
+    def __init__(
+        self,
+        field,
+        teacher,
+        n_steps=16,
+        pairs=4,
+        whole_fraction=0.5,
+        sigma_min=1e-4,
+        power=0.0,
+        eps=1e-3,
+    ):
+        super().__init__(field, sigma_min, power=power, eps=eps)
         self.teacher = teacher.requires_grad_(False)
+        self.n_steps = n_steps
+        self.pairs = pairs
+        self.whole_fraction = whole_fraction
 
     def train(self, mode=True):
         """The mode of the student; the teacher has no chance in it."""
@@ -50,7 +76,39 @@ class MeanFlowDistillation(MeanFlow):
         self.teacher.eval()
         return self
 
+    def loss(self, mel, mu, mask, generator):
+        """Square error of u; data count through mu alone. See `Flow.loss`."""
+        mel, mu = clear_padding(mask, mel, mu)
+        noise = torch.randn(mel.shape, generator=generator, device=mel.device)
+        path = self.path_of_teacher(noise, mu, mask)
+        first, last = self.draw_pairs(len(mel), generator)
+        items = torch.arange(len(mel), device=mel.device).repeat(self.pairs)
+        x_t, x_r = path[first, items], path[last, items]
+        mask = None if mask is None else mask[items]
+        times = torch.stack([first, last], dim=1) / self.n_steps
+        span = (times[:, 1] - times[:, 0])[:, None, None]
+        u = self.field(x_t, times.to(x_t), mu[items], mask)
+        mse = item_mean((u.float() - (x_r - x_t) / span).square(), mask)
+        return FlowLosses(self.weighted(mse).mean(), mse.mean().detach())
+
     @torch.no_grad()
-    def target(self, x, t, velocity, mu, mask):
-        """The teacher's velocity at (x, t)."""
-        return self.teacher(x, t, mu, mask).to(x.dtype)
+    def path_of_teacher(self, noise, mu, mask):
+        """The states of the teacher's steps, [n_steps + 1, B, N, M]."""
+        path = [noise]
+        for step in range(self.n_steps):
+            t = noise.new_full((len(noise),), step / self.n_steps)
+            v = self.teacher(path[-1], t, mu, mask)
+            path.append(path[-1] + v / self.n_steps)
+        return torch.stack(path)
+
+    def draw_pairs(self, batch_size, generator):
+        """Indices of points, the earlier and the later, [pairs * B] each."""
+        shape, device = (2, self.pairs * batch_size), generator.device
+        u = torch.rand(shape, generator=generator, device=device)
+        first = (u[0] * self.n_steps).long()
+        last = first + 1 + (u[1] * (self.n_steps - first)).long()
+        whole = torch.rand(shape[1], generator=generator, device=device)
+        whole = whole < self.whole_fraction
+        return first.masked_fill(whole, 0), last.masked_fill(
+            whole, self.n_steps
+        )

@@ -169,7 +169,10 @@ class FlowMatching(Flow):
 
     def evaluations(self, sampling):
         """Evaluations of the field; guidance makes each twice as large."""
-        return sampling.n_steps * sampling.solver.evaluations_per_step
+        per_step = sampling.solver.evaluations_per_step
+        if sampling.n_steps == 0:
+            return 0
+        return None if per_step is None else sampling.n_steps * per_step
 
     def receptive_field(self, sampling):
         """Every evaluation reaches further; see `Flow.receptive_field`."""
@@ -178,6 +181,7 @@ class FlowMatching(Flow):
             return 0
         reach = self.field.receptive_field
         # rescaling looks at all frames
-        if reach is None or (sampling.guidance and sampling.rescale):
+        rescaled = sampling.guidance and sampling.rescale
+        if reach is None or evaluations is None or rescaled:
             return None
         return reach * evaluations

@@ -159,14 +159,9 @@ class MeanFlow(FlowMatching):
         noise = torch.randn(mel.shape, generator=generator, device=mel.device)
         t, r = self.times(len(mel), generator)
         x_t, velocity = self.path(noise, mel, t)
-        velocity = self.target(x_t, t, velocity, mu, mask)
         implied = self.implied_velocity(x_t, t, r, velocity, mu, mask)
         mse = item_mean((implied - velocity).square(), mask)
         return FlowLosses(self.weighted(mse).mean(), mse.mean().detach())
-
-    def target(self, x, t, velocity, mu, mask):
-        """What the implied velocity is to be: the conditional one."""
-        return velocity
 
     def implied_velocity(self, x, t, r, velocity, mu, mask, *conditions):
         """u - (r - t) du/dt, which the identity says is v.

@@ -1,6 +1,6 @@
-"""Fixed-grid solvers of dx/dt = f(x, t) and the time grids they walk on.
+"""Solvers of dx/dt = f(x, t) and the time grids they walk on.
 
-A solver is a Butcher tableau; a schedule says where its steps end. Every step
+A solver is a Butcher tableau (or torchdiffeq's adaptive one); a schedule says where its steps end. Every step
 uses the true distance between its two grid points, so any increasing grid is
 integrated correctly, warped or not.
 """
@@ -14,6 +14,7 @@ import torch
 
 __all__ = [
     "Cosine",
+    "Dopri5",
     "Euler",
     "Heun",
     "Midpoint",
@@ -205,7 +206,70 @@ class RK4(Solver):
     order = 4
 
 
-SOLVERS = {"euler": Euler, "midpoint": Midpoint, "heun": Heun, "rk4": RK4}
+class Dopri5(Solver):
+    """Dormand and Prince's adaptive method of order 5, by torchdiffeq.
+
+    It takes the steps that its tolerance asks for, whatever the grid. The
+    error is that of the whole batch: what else is in it, and padding, changes
+    the steps, though not by more than the tolerance.
+
+    Arguments
+    ---------
+    tolerance : float
+        Relative and absolute error of a step, above 0.
+
+    Raises
+    ------
+    ImportError
+        If torchdiffeq is not installed.
+    """
+
+    order = 5
+    evaluations_per_step = None
+    """None: that depends on the field."""
+
+    def __init__(self, tolerance=1e-2):
+        if tolerance <= 0:
+            raise ValueError(f"tolerance must be above 0, found {tolerance}")
+        try:
+            from torchdiffeq import odeint
+        except ImportError as error:
+            raise ImportError(
+                "the solver dopri5 needs torchdiffeq: "
+                "pip install speechbrain-flowmac[solvers]"
+            ) from error
+        self.tolerance = tolerance
+        self.odeint = odeint
+
+    def __call__(self, f, x0, grid):
+        """Integrate from the first point of the grid to the last; see
+        `Solver`."""
+        times = _checked_times(grid)
+        calls = 0
+
+        def slope(t, x):
+            nonlocal calls
+            calls += 1
+            return f(x, t.to(x).expand(x.shape[0]))
+
+        states = self.odeint(
+            slope,
+            x0,
+            torch.tensor([times[0], times[-1]], device=x0.device),
+            rtol=self.tolerance,
+            atol=self.tolerance,
+            method="dopri5",
+        )
+        return Solution(states[-1], calls)
+
+
+SOLVERS = {
+    "euler": Euler,
+    "midpoint": Midpoint,
+    "heun": Heun,
+    "rk4": RK4,
+    "dopri5": Dopri5,
+}
 """Names that a user may type, for :func:`get_solver`."""
 
 

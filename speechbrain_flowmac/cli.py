@@ -596,7 +596,8 @@ def decode_into(file, ending, codec, stream, name, args):
     count = codec.codec.flow.evaluations(codec.sampling(**options))
     notes = [
         speed("decoded", time.perf_counter() - start, header),
-        f"{count} function evaluation{'s' * (count != 1)}",
+        f"{'adaptive' if count is None else count} function "
+        f"evaluation{'s' * (count != 1)}",
     ]
     if reader.damaged:
         notes.append(

@@ -71,6 +71,7 @@ from speechbrain_flowmac.metrics.recognition import (
     RECOGNISER_VARIABLE,
     word_error_rate,
 )
+from speechbrain_flowmac.metrics.roughness import mel_roughness
 from speechbrain_flowmac.metrics.signals import REFERENCE_LEVEL_DB, to_level
 from speechbrain_flowmac.metrics.speaker import (
     SPEAKER_PACKAGES,
@@ -99,6 +100,7 @@ __all__ = [
     "mcd",
     "mel_cepstral_distortion",
     "mel_distance",
+    "mel_roughness",
     "pesq_wb",
     "pitch_errors",
     "si_sdr",

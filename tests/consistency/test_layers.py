@@ -22,6 +22,7 @@ LOBE_IMPORTS = {
     "speechbrain_flowmac",
     "torch",
     "torchaudio",
+    "torchdiffeq",  # optional
     "typing",
     "vector_quantize_pytorch",
 }

@@ -1,5 +1,6 @@
 """The scripts beside the recipes, and benchmarks."""
 
+import csv
 import json
 import re
 import subprocess
@@ -65,6 +66,38 @@ def test_evaluation_prints_a_row_for_each_number_of_codebooks(corpus, tmp_path):
     assert "2 utterances of test-clean" in printed
     rows = re.findall(r"^\| (\d) \| (\d+) \|", printed, re.MULTILINE)
     assert rows == [("1", "375"), ("8", "3000")]
+
+
+def test_solvers_are_compared_by_evaluations(corpus, tmp_path):
+    folder = tmp_path / "study"
+    printed = _run(
+        RECIPES / "codec" / "solvers.py",
+        make_tiny_model(tmp_path / "model"),
+        *("--data_folder", corpus, "--split", "dev-clean", "--limit", "1"),
+        *("--solvers", "euler", "heun", "--counts", "1", "2", "4"),
+        *("--tolerances", "0.1", "--metrics", "mel", "--output", folder),
+    )
+    with open(folder / "solvers.csv", newline="") as file:
+        true, decoder, adaptive, *rows = csv.DictReader(file)
+    assert printed.strip() == (folder / "solvers.md").read_text().strip()
+    assert (folder / "solvers.svg").read_text().startswith("<?xml")
+    assert true["solver"] == "(true mel)" and not true["mel L1"]
+    assert float(decoder["evaluations"]) == 0 and decoder["time"] == "0.0"
+    assert adaptive["grid"] == "tolerance 0.1"
+    assert float(adaptive["evaluations"]) >= 7
+    found = [(r["solver"], r["grid"], float(r["evaluations"])) for r in rows]
+    assert found == [
+        ("euler", "uniform", 1.0),
+        ("euler", "uniform", 2.0),
+        ("euler", "uniform", 4.0),
+        ("euler", "sway", 2.0),
+        ("euler", "sway", 4.0),
+        ("heun", "uniform", 2.0),
+        ("heun", "uniform", 4.0),
+        ("heun", "sway", 4.0),
+    ]
+    values = [float(r[key]) for r in rows for key in ("mel L1", "log-mel L1")]
+    assert all(value > 0 for value in values)
 
 
 def _vocoder_tables(corpus, model):

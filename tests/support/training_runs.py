@@ -55,6 +55,7 @@ TINY_PARTS = {
     },
     # what is frozen would have to be trained first
     "flowmac_meanflow": {"pretrained": "null", "frozen": "[]"},
+    "flowmac_distilled": {"pretrained": "null", "frozen": "[]"},
 }
 
 

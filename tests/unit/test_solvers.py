@@ -1,6 +1,7 @@
 """Fixed-grid solvers and time schedules."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from speechbrain_flowmac.lobes.solvers import (
     RK4,
     SOLVERS,
     Cosine,
+    Dopri5,
     Euler,
     Heun,
     Midpoint,
@@ -98,6 +100,39 @@ def test_evaluations_are_counted_and_times_are_batched(solver_class, dtype):
     assert torch.equal(x, x0) and x.dtype == dtype
 
 
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-4, 1e-7])
+def test_the_adaptive_solver_keeps_its_tolerance(tolerance):
+    seen = []
+
+    def field(x, t):
+        seen.append(t)
+        return decay_to_cosine(x, t)
+
+    x0 = torch.tensor([1.0, -2.0, 0.3]).double().view(3, 1, 1)
+    x, nfe = Dopri5(tolerance)(field, x0, Uniform()(1))
+    error = (x - decay_to_cosine_exact(x0, 1.0)).abs().max()
+    assert error < 5 * tolerance
+    assert nfe == len(seen)
+    assert all(t.shape == (3,) and t.dtype == x0.dtype for t in seen)
+
+
+def test_the_adaptive_solver_works_harder_where_it_must():
+    x0 = torch.ones(1, 1, 1)
+    counts = [
+        Dopri5(1e-4)(lambda x, t, k=k: -k * x, x0, Uniform()(1)).nfe
+        for k in (1.0, 30.0)
+    ]
+    assert counts[1] > 2 * counts[0]
+    with pytest.raises(ValueError, match="found 0"):
+        Dopri5(0)
+
+
+def test_without_torchdiffeq_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchdiffeq", None)
+    with pytest.raises(ImportError, match=r"speechbrain-flowmac\[solvers\]"):
+        get_solver("dopri5")
+
+
 def test_solving_in_two_parts_equals_solving_at_once():
     grid = Sway()(8, dtype=torch.float64)
     x0 = torch.ones(1, 1, 1, dtype=torch.float64)
@@ -163,7 +198,7 @@ def test_solvers_are_found_by_name():
     solver = RK4()
     assert get_solver(solver) is solver
     with pytest.raises(ValueError, match="euler, midpoint, heun, rk4"):
-        get_solver("dopri5")
+        get_solver("rk45")
 
 
 @pytest.mark.parametrize("n_steps", [1, 2, 7, 32, 128])
