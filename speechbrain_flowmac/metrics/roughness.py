@@ -23,6 +23,7 @@ def mel_roughness(log_mel, mask=None):
 
     Example
     -------
+    >>> import torch
     >>> checkers = torch.tensor([[1.0, -1.0] * 4, [-1.0, 1.0] * 4] * 4)
     >>> mel_roughness(checkers[None])
     2.0
