@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LOBES = sorted((ROOT / "lobes").glob("*.py"))
 LOBE_IMPORTS = {
     "dataclasses",
+    "einops",
     "itertools",
     "math",
     "nnAudio",  # optional
