@@ -9,6 +9,7 @@ from speechbrain.core import RunOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 HPARAMS = sorted((ROOT / "hparams").glob("*.yaml"))
+ALIKE = 8  # keys in which two YAMLs may differ and still be nearly the same
 RECIPES = sorted((ROOT / "recipes").rglob("train.py"))
 
 
@@ -68,3 +69,52 @@ def test_every_class_of_the_yaml_exists(path):
             kind, _, name = token.value[1].partition(":")
             if kind in ("new", "name", "apply"):
                 assert locate(name) is not None, name
+
+
+def _values(path):
+    """Text of each top-level key, without comments."""
+    text = path.read_text(encoding="utf-8")
+    text = re.sub(r"(^|\s)#.*", "", text, flags=re.MULTILINE)
+    text = re.sub(r"\s*\n+", "\n", text)
+    found = re.findall(r"^(\w+):((?:.*\n)(?:[ ].*\n)*)", text, re.MULTILINE)
+    return dict(found)
+
+
+def _differences(path, other):
+    """Keys whose values differ."""
+    one, two = _values(path), _values(other)
+    return {key for key in one | two if one.get(key) != two.get(key)}
+
+
+def _stated(path):
+    """The YAML that a head names, and the keys in which it says to differ."""
+    head = (
+        path.read_text(encoding="utf-8").split("\n\n")[0].replace("\n# ", " ")
+    )
+    found = re.search(r"Differs from (\w+\.yaml) in: (.*?)\.(?:\s|$)", head)
+    if found is None:
+        return None, set()
+    return path.parent / found[1], set(re.findall(r"\w+", found[2]))
+
+
+@pytest.mark.parametrize("path", HPARAMS, ids=_ids(HPARAMS))
+def test_head_of_the_yaml_says_what_differs(path):
+    other, stated = _stated(path)
+    if other is not None:
+        keys = set(_values(path)) | set(_values(other))
+        # the rest of the sentence is for people
+        assert stated & keys == _differences(path, other)
+
+
+def test_of_two_yamls_that_are_alike_one_says_so():
+    related = {path: _stated(path)[0] for path in HPARAMS}
+
+    def family(path):
+        while related[path] is not None:
+            path = related[path]
+        return path
+
+    for path in HPARAMS:
+        for other in HPARAMS:
+            if path < other and len(_differences(path, other)) <= ALIKE:
+                assert family(path) == family(other), (path, other)

@@ -258,7 +258,7 @@ def _probe(folder):
     evaluate = TrainingBrain.evaluate
 
     def probed(brain, *args, **kwargs):
-        brain.seed_chance(brain.optimizer_step)
+        brain.seed_generators(brain.optimizer_step)
         state = {
             "modules": brain.modules.state_dict(),
             "averaged": brain.averaged_model.state_dict(),

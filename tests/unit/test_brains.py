@@ -1,6 +1,7 @@
 """Properties of the Brains: schedule, average, steps, adversary, safety."""
 
 import math
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -61,7 +62,7 @@ class Log:
 
 
 class ToyBrain(TrainingBrain):
-    """Fits a linear layer to zero; the loss has no chance in it."""
+    """Fits a linear layer to zero; the loss has nothing random in it."""
 
     model_name = "toy"
     seen = ()
@@ -293,6 +294,21 @@ def test_schedule_is_a_trapezoid(warmup, constant, decay):
     assert fall == pytest.approx([2 * (1 - i / decay) for i in range(decay)])
 
 
+@pytest.mark.parametrize(
+    "total, warmup, decay", [(2000, 500, 10000), (2000, 1000, 1001), (5, 6, 0)]
+)
+def test_a_run_too_short_for_its_schedule_is_refused(total, warmup, decay):
+    with pytest.raises(ValueError) as error:
+        TrapezoidSchedule(1e-3, total, warmup, decay)
+    text = str(error.value)
+    for found in (total, warmup, decay):
+        assert f"steps={found} " in text or f"steps={found}:" in text, text
+    # what it proposes is accepted
+    proposed = [int(x) for x in re.findall(r"--\w+_steps=(\d+)", text)]
+    rates = [TrapezoidSchedule(1e-3, total, *proposed)(s) for s in range(total)]
+    assert max(rates) == 1e-3
+
+
 def test_a_longer_run_only_moves_the_decay():
     short = TrapezoidSchedule(1.0, 100, warmup_steps=10, decay_steps=20)
     long = TrapezoidSchedule(1.0, 200, warmup_steps=10, decay_steps=20)
@@ -411,17 +427,17 @@ def test_the_end_is_validated_and_saved(device, tmp_path, limit):
     assert saved.meta["epoch"] == 4
 
 
-# Chance
+# Generators
 
 
-def test_chance_depends_on_seed_step_and_rank(device, monkeypatch):
+def test_generators_depend_on_seed_step_and_rank(device, monkeypatch):
     def draw(seed=7, step=3, rank=None):
         brain = toy(device, seed=seed)
         brain.on_fit_start()
         with monkeypatch.context() as patch:
             patch.setattr(base, "is_distributed", lambda: rank is not None)
             patch.setattr(torch.distributed, "get_rank", lambda: rank)
-            brain.seed_chance(step, 0)
+            brain.seed_generators(step, 0)
         own = torch.randn(4, generator=brain.generator, device=device)
         return torch.randn(4), own
 
@@ -443,6 +459,33 @@ def test_codebooks_must_be_shared_between_ranks(device, monkeypatch):
     monkeypatch.setattr(codec_brain, "is_distributed", lambda: True)
     with pytest.raises(RuntimeError, match="ddp_init_group"):
         brain.on_fit_start()
+
+
+# Duration
+
+
+@pytest.mark.parametrize(
+    "seconds, left, told",
+    [(7.2, 500_000, "42 days"), (0.5, 9000, "1.2 hours"), (1, 86400, "24.0")],
+)
+def test_the_duration_is_told_once(monkeypatch, caplog, seconds, left, told):
+    clock = iter([100.0, 100.0 + 10 * seconds])
+    monkeypatch.setattr(base.time, "monotonic", lambda: next(clock))
+    caplog.set_level("INFO")
+    pace = base.Pace()
+    for step in range(40):
+        assert len(caplog.records) == (step > 10)
+        pace.step(left + 10 - step)
+    (record,) = caplog.records
+    assert told in record.getMessage() and str(left) in record.getMessage()
+    assert f"{seconds:.2g} s a step" in record.getMessage()
+
+
+def test_brains_tell_it_with_the_steps_that_are_left(device, caplog):
+    caplog.set_level("INFO")
+    fit(toy(device, total_steps=30, epochs=9), vectors(4))
+    (told,) = [m for m in caplog.messages if "s a step" in m]
+    assert "the 19 that are left" in told
 
 
 # Interruption
@@ -642,12 +685,12 @@ def test_half_of_the_batches_leave_codebooks_out(device):
     wav = torch.zeros(1, SAMPLES, device=device)
     counts = []
     for step in range(200):
-        brain.seed_chance(step)
+        brain.seed_generators(step)
         counts.append(int(brain.mels(wav, training=True)[0, 0, 0]) // 1000)
     assert set(counts) == {1, 2, 3, 4}
     # all four: one half and a quarter of the other
     assert 0.5 < counts.count(4) / len(counts) < 0.75
-    brain.seed_chance(0)
+    brain.seed_generators(0)
     assert int(brain.mels(wav, training=True)[0, 0, 0]) // 1000 == counts[0]
 
 

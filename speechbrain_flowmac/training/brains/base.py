@@ -1,6 +1,7 @@
 """What the codec's and the vocoder's training have in common."""
 
 import logging
+import time
 from pathlib import Path
 
 import speechbrain as sb
@@ -36,6 +37,14 @@ class TrapezoidSchedule:
     """
 
     def __init__(self, peak, total_steps, warmup_steps=500, decay_steps=2000):
+        if warmup_steps + decay_steps > total_steps:
+            raise ValueError(
+                f"total_steps={total_steps} are fewer than warmup_steps="
+                f"{warmup_steps} and decay_steps={decay_steps} together: the "
+                "learning rate would not reach its peak. Give smaller ones, "
+                f"such as --warmup_steps={min(warmup_steps, total_steps // 10)} "
+                f"--decay_steps={total_steps // 2}"
+            )
         self.peak = peak
         self.total_steps = total_steps
         self.warmup_steps = warmup_steps
@@ -48,8 +57,44 @@ class TrapezoidSchedule:
         return self.peak * max(min(rise, fall, 1.0), 0.0)
 
 
+class Pace:
+    """Says once how long a training will take.
+
+    Arguments
+    ---------
+    num_steps : int
+        Steps that are timed; the one before them, which is slow, is not.
+    """
+
+    def __init__(self, num_steps=10):
+        self.num_steps = num_steps
+        self.count = 0
+
+    def step(self, remaining):
+        """Counts a step; after enough of them, logs.
+
+        Arguments
+        ---------
+        remaining : int
+            Steps that are left.
+        """
+        if self.count == 0:
+            self.start = time.monotonic()
+        elif self.count == self.num_steps:
+            seconds = (time.monotonic() - self.start) / self.num_steps
+            hours = remaining * seconds / 3600
+            left = (
+                f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.0f} days"
+            )
+            logger.info(
+                "%.2g s a step: at this pace the %d that are left take %s",
+                *(seconds, remaining, left),
+            )
+        self.count += 1
+
+
 class TrainingBrain(sb.Brain):
-    """EMA of weights, learning rate by step, logs and resumable chance.
+    """EMA of weights, learning rate by step, logs and resumable randomness.
 
     The subclass names its model in `model_name`, a key of `modules`. Every
     batch seeds torch's global generator and `self.generator` from the step:
@@ -85,11 +130,14 @@ class TrainingBrain(sb.Brain):
         return self.ema.module
 
     def on_fit_start(self):
-        """Prepares chance and logs, then what SpeechBrain prepares."""
+        """Prepares generators and logs, then what SpeechBrain prepares."""
         super().on_fit_start()
+        if self.optimizer_step_limit is None:
+            self.optimizer_step_limit = self.hparams.total_steps
         self.finished = self._optimizer_step_limit_exceeded and self._validated
         self.generator = torch.Generator(device=self.device)
         self.running = {}
+        self.pace = Pace()
         self.board = None
         folder = getattr(self.hparams, "tensorboard_folder", None)
         if folder is not None and if_main_process():
@@ -104,7 +152,7 @@ class TrainingBrain(sb.Brain):
         newest = self.checkpointer.find_checkpoint()
         return newest is not None and bool(newest.meta.get("end-of-epoch"))
 
-    def seed_chance(self, *salt):
+    def seed_generators(self, *salt):
         """Seeds the generators from the seed, the rank and `salt`."""
         rank = torch.distributed.get_rank() if is_distributed() else 0
         common = hash((self.hparams.seed, *salt)) % 2**62
@@ -112,8 +160,8 @@ class TrainingBrain(sb.Brain):
         self.generator.manual_seed((common + 7919 * (rank + 1)) % 2**62)
 
     def on_fit_batch_start(self, batch, should_step):
-        """Seeds chance and sets the learning rate."""
-        self.seed_chance(self.optimizer_step, self.step)
+        """Seeds the generators and sets the learning rate."""
+        self.seed_generators(self.optimizer_step, self.step)
         rate = self.hparams.lr_schedule(self.optimizer_step)
         for optimizer in self.optimizers_dict.values():
             for group in optimizer.param_groups:
@@ -139,6 +187,8 @@ class TrainingBrain(sb.Brain):
         if not should_step:
             return
         self.ema.update_parameters(self.raw_model)
+        if if_main_process():
+            self.pace.step(self.optimizer_step_limit - self.optimizer_step)
         interval = self.hparams.log_interval
         if self.optimizer_step % interval == 0:
             stats = {k: sum(v) / len(v) for k, v in self.running.items()}
@@ -158,12 +208,6 @@ class TrainingBrain(sb.Brain):
             value = float(value.detach() if torch.is_tensor(value) else value)
             self.running.setdefault(name, []).append(value)
 
-    def fit(self, epoch_counter, *args, **kwargs):
-        """Trains until the epochs or `total_steps` are through."""
-        if self.optimizer_step_limit is None:
-            self.optimizer_step_limit = self.hparams.total_steps
-        return super().fit(epoch_counter, *args, **kwargs)
-
     def _fit_valid(self, valid_set, epoch, enable):
         if self.finished:
             return
@@ -179,7 +223,7 @@ class TrainingBrain(sb.Brain):
         self.stage_count = 0
         if stage != sb.Stage.TRAIN:
             self.averaged_model.eval()
-            self.seed_chance(0, 0)
+            self.seed_generators(0, 0)
 
     def add_stats(self, weight, **values):
         """Adds values of a validation batch, weighted by its items."""
