@@ -32,9 +32,10 @@ def test_no_attack_goes_unnoticed(fuzz, capsys):
 
 
 def test_a_reader_that_checks_nothing_is_caught(fuzz, monkeypatch):
-    def trusting(self, index, payload, chunk=BitstreamReader._chunk):
-        size = self.header.chunk_payload_bytes(index)
-        return chunk(self, index, (payload or b"").ljust(size, b"\0"))
+    def trusting(self, index, part, chunk=BitstreamReader._chunk):
+        size = self.header.packed_bytes(part.frames)
+        payload = (part.payload or b"").ljust(size, b"\0")
+        return chunk(self, index, part._replace(payload=payload))
 
     monkeypatch.setattr(BitstreamReader, "_chunk", trusting)
     rng = np.random.default_rng(0)
