@@ -1,5 +1,7 @@
 """Audio files in and out, in blocks: any rate, any length, pipes too."""
 
+import os
+import re
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,10 @@ from speechbrain_flowmac.admission import check_samples
 from speechbrain_flowmac.lobes.lengths import num_frames
 
 BLOCK_SAMPLES = 1 << 18
+MAX_FILL = 2
+UNKNOWN_FRAMES = 1 << 62
+UNKNOWN_BYTES = 0x7FFFF000
+SIZES = re.compile(r"(\d+) \(should be (\d+)\)")
 
 
 class AudioFileError(ValueError):
@@ -93,6 +99,9 @@ class KeptErrors:
 class AudioReader:
     """An open audio file, read in blocks at the codec's rate.
 
+    How long a file is shows when it has been read: some formats do not say,
+    and a header may claim what is not there.
+
     Arguments
     ---------
     file : soundfile.SoundFile
@@ -108,49 +117,137 @@ class AudioReader:
         self.sample_rate = sample_rate
         self.mix = mix
         self.num_channels = 1 if mix else file.channels
-        self.num_samples = num_frames(
-            file.frames * sample_rate, file.samplerate
-        )
+        self.num_samples = 0
+        self._claimed = claimed_frames(file)
+        self._read = 0
 
     @property
-    def duration(self):
-        """In seconds."""
-        return self.num_samples / self.sample_rate
+    def expected_samples(self):
+        """Samples that the header claims, or None."""
+        return None if self._claimed is None else self._at_rate(self._claimed)
+
+    @property
+    def shortfall(self):
+        """What is missing of a file that has been read, or None."""
+        if self._claimed is None or self._read >= self._claimed:
+            return None
+        claimed, found = (
+            frames / self.file.samplerate
+            for frames in (self._claimed, self._read)
+        )
+        return f"its header claims {claimed:.3f} s, {found:.3f} s are there"
 
     def blocks(self):
         """Yields float32 tensors [channels, n], `num_samples` in all."""
-        left = self.num_samples
-        for block in self._resampled():
-            block = block[:left]
-            left -= len(block)
+        for block, last in self._resampled():
+            if last:
+                left = self._at_rate(self._read) - self.num_samples
+                block = fit(block, left)
+            self.num_samples += len(block)
             if len(block):
                 yield torch.from_numpy(np.ascontiguousarray(block.T))
-        if left:
-            # a resampler may end a sample early
-            yield torch.zeros(self.num_channels, left)
+        if not self.num_samples:
+            raise AudioFileError("the file holds no samples")
+
+    def _at_rate(self, frames):
+        """Samples that so many of the file become."""
+        return num_frames(frames * self.sample_rate, self.file.samplerate)
 
     def _resampled(self):
+        """Yields blocks at the wanted rate, and whether there is no other."""
         rate = self.file.samplerate
         resampler = None
         if rate != self.sample_rate:
             resampler = soxr.ResampleStream(
                 rate, self.sample_rate, self.num_channels, dtype="float32"
             )
-        position = 0
-        while True:
-            block = self.file.read(
-                BLOCK_SAMPLES, dtype="float32", always_2d=True
-            )
-            check_samples(torch.from_numpy(block.T), position, "channel")
-            position += len(block)
+        last = False
+        while not last:
+            block, last = read_block(self.file)
+            check_samples(torch.from_numpy(block.T), self._read, "channel")
+            self._read += len(block)
             if self.mix:
                 block = block.mean(1, keepdims=True)
-            last = len(block) < BLOCK_SAMPLES
             if resampler is not None:
                 block = resampler.resample_chunk(block, last=last)
-            yield block
-            if last:
-                return
+            yield block, last
+
+
+def read_block(file):
+    """The next samples of a file, and whether there are no others.
+
+    libsndfile reports an error for a block that ends too early, as in a cut
+    file or in a FLAC whose header states no length, and soundfile drops what
+    came before it. That is told by what it did not write.
+
+    Arguments
+    ---------
+    file : soundfile.SoundFile
+        Open for reading.
+
+    Returns
+    -------
+    tuple
+        float32 [n, channels], and a bool.
+    """
+    block = np.full((BLOCK_SAMPLES, file.channels), np.nan, np.float32)
+    try:
+        block = file.read(out=block)
+    except soundfile.LibsndfileError:
+        written = ~np.isnan(block).all(1)
+        return block[: np.count_nonzero(written)], True
+    return block, len(block) < BLOCK_SAMPLES
+
+
+def claimed_frames(file):
+    """Frames that the header of a file claims, or None if it states none.
+
+    libsndfile takes the lengths of most formats from what is there, and
+    notes in its log what the header says.
+
+    Arguments
+    ---------
+    file : soundfile.SoundFile
+        Open for reading.
+
+    Returns
+    -------
+    int or None
+    """
+    if file.frames >= UNKNOWN_FRAMES:
+        return None
+    claims = [
+        round(file.frames * int(claim) / int(found))
+        for claim, found in SIZES.findall(file.extra_info)
+        # what programs write that do not know yet
+        if int(claim) < UNKNOWN_BYTES and int(found)
+    ]
+    return max([file.frames, *claims])
+
+
+def fit(block, length):
+    """The last block of a resampler, at its length.
+
+    A resampler may end a sample early or late.
+
+    Arguments
+    ---------
+    block : numpy.ndarray
+        Shape [n, channels].
+    length : int
+        Wanted n.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape [length, channels].
+    """
+    missing = length - len(block)
+    if abs(missing) > MAX_FILL:
+        raise AudioFileError(
+            f"resampling gave {len(block)} samples for the last {length}"
+        )
+    return np.pad(block[:length], ((0, max(missing, 0)), (0, 0)))
 
 
 @contextmanager
@@ -175,7 +272,8 @@ def open_audio(path, sample_rate, mix=True):
         if isinstance(path, (str, Path)):
             if not Path(path).is_file():
                 raise FileNotFoundError(f"no such audio file: {path}")
-            opened = str(path)
+            # names that are not UTF-8 go through as they are
+            opened = os.fsencode(path) if os.name == "posix" else str(path)
         else:
             # libsndfile must seek: keep what a pipe brings on disk
             while block := path.read(1 << 20):

@@ -70,6 +70,49 @@ class Stops:
             raise Stopped(self.received)
 
 
+def printable(text, encoding="utf-8"):
+    """A text as one that a terminal shows and does not obey.
+
+    Arguments
+    ---------
+    text : str
+        Such as a file's name: anything at all.
+    encoding : str
+        Of the terminal.
+
+    Returns
+    -------
+    str
+        With escapes for what cannot be encoded or is no visible character.
+
+    Example
+    -------
+    >>> print(printable("b\\udcff\\x1b\\u00e9", "ascii"))
+    b\\udcff\\x1b\\xe9
+    """
+    shown = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode()
+        for c in text
+    )
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def say(text, file=None):
+    """Prints lines beside any progress bar, escaped where they must be.
+
+    Arguments
+    ---------
+    text : str
+        One or more lines.
+    file : text file object or None
+        None for stdout.
+    """
+    file = sys.stdout if file is None else file
+    encoding = getattr(file, "encoding", None) or "utf-8"
+    lines = (printable(line, encoding) for line in text.split("\n"))
+    tqdm.write("\n".join(lines), file=file)
+
+
 def audio_endings():
     """Endings of files that libsndfile reads.
 
@@ -133,7 +176,34 @@ def complain(error, debug, source=None):
     text = one_line(error)
     if source is not None and source not in text:
         text = f"{'stdin' if source == PIPE else source}: {text}"
-    tqdm.write(f"flowmac: error: {text}", file=sys.stderr)
+    say(f"flowmac: error: {text}", sys.stderr)
+
+
+def add_command(commands, name, function, text):
+    """Adds a command to the command line.
+
+    Arguments
+    ---------
+    commands : object
+        What `add_subparsers` of the parser returned.
+    name : str
+        Of the command.
+    function : callable
+        Takes the parsed arguments, returns the exit code.
+    text : str
+        What it does, in a sentence.
+
+    Returns
+    -------
+    argparse.ArgumentParser
+        For the command's own arguments.
+    """
+    command = commands.add_parser(
+        name, help=text, description=text, allow_abbrev=False
+    )
+    command.add_argument("--debug", action="store_true", help="show tracebacks")
+    command.set_defaults(run=function)
+    return command
 
 
 def bar(total, **options):

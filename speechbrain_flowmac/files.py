@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 @contextmanager
@@ -63,4 +63,24 @@ def atomic_write(path, mode: str = "wb"):
     except BaseException:
         if os.path.exists(partial):
             os.unlink(partial)
+        raise
+
+
+@contextmanager
+def new_folder(folder):
+    """Makes a folder; takes it away again on an error, unless it is used.
+
+    Arguments
+    ---------
+    folder : Path
+        Made with its parents; may exist.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for path in made:
+            with suppress(OSError):
+                path.rmdir()
         raise

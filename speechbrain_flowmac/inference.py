@@ -5,7 +5,6 @@ Shapes: B items, T samples, N token frames, K codebooks, C entries, H width.
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from speechbrain.dataio.preprocess import AudioNormalizer
 from speechbrain.inference.interfaces import Pretrained
@@ -13,16 +12,9 @@ from speechbrain.utils.fetching import FetchConfig, LocalStrategy
 
 from speechbrain_flowmac.admission import admit_signals, admit_tokens
 from speechbrain_flowmac.audio import open_audio, write_audio
-from speechbrain_flowmac.bitstream import (
-    BitstreamReader,
-    BitstreamWriter,
-    StreamHeader,
-    atomic_write,
-    conceal,
-)
-from speechbrain_flowmac.chunking import ChunkedCoder
+from speechbrain_flowmac.bitstream import BitstreamReader, StreamHeader
+from speechbrain_flowmac.files import atomic_write
 from speechbrain_flowmac.identity import fingerprint, legacy_fingerprint
-from speechbrain_flowmac.lobes.lengths import length_mask
 from speechbrain_flowmac.models.loading import (
     HPARAMS_FILE,
     MODULE_NAMES,
@@ -32,14 +24,14 @@ from speechbrain_flowmac.models.loading import (
     read_description,
     with_options,
 )
-
-
-class StreamMismatchError(ValueError):
-    """A stream that the model cannot have written."""
-
-
-class FingerprintMismatchError(StreamMismatchError):
-    """A stream that another model wrote."""
+from speechbrain_flowmac.stream import (
+    Decoder,
+    FingerprintMismatchError,
+    StreamCoder,
+    StreamMismatchError,
+    read_stream,
+    write_stream,
+)
 
 
 class VocoderNotLoadedError(RuntimeError):
@@ -276,15 +268,7 @@ class FlowMACCodec(Pretrained):
         )
 
     @torch.no_grad()
-    def decode_batch(
-        self,
-        tokens,
-        lengths=None,
-        n_steps=None,
-        solver=None,
-        guidance=None,
-        seed=0,
-    ):
+    def decode_batch(self, tokens, lengths=None, seed=0, **changes):
         """Tokens to waveforms.
 
         Arguments
@@ -294,15 +278,12 @@ class FlowMACCodec(Pretrained):
         lengths : torch.Tensor or None
             Exact numbers of frames, integers, or relative ones, floats in
             (0, 1], shape [B]; None if all are N.
-        n_steps : int or None
-            Steps of the solver (0: the mel decoder alone); None for the
-            model's own.
-        solver : str or Solver or None
-            "euler", "midpoint", "heun", "rk4"; None for the model's own.
-        guidance : float or None
-            Scale of classifier-free guidance; None for the model's own.
         seed : int
             Of all noise; the same seed gives the same samples.
+        **changes
+            To the model's own `Sampling`, such as n_steps (0: the mel
+            decoder alone), solver ("euler", "midpoint", "heun", "rk4") and
+            guidance; None changes nothing.
 
         Returns
         -------
@@ -310,30 +291,24 @@ class FlowMACCodec(Pretrained):
             Shape [B, N * hop]; 0 past an item's end.
         """
         tokens, lengths = self.admit_tokens(tokens, lengths)
-        sampling = self.sampling(n_steps, solver, guidance)
-        mask = None
-        if lengths is not None:
-            stride = self.codec.encoder.stride
-            mask = length_mask(lengths, tokens.shape[1])
-            mask = mask.repeat_interleave(stride, dim=1)
-        mel = self.codec.decode(tokens, lengths, sampling, seed)
-        return self.vocoder(mel, mask, self.vocoder.start(seed))
+        sampling = self.sampling(**changes)
+        return Decoder(self.codec, self.vocoder, sampling, seed)(
+            tokens, lengths
+        )
 
-    def sampling(self, n_steps=None, solver=None, guidance=None):
+    def sampling(self, **changes):
         """The model's way of sampling, with changes.
 
         Arguments
         ---------
-        n_steps, solver, guidance
+        **changes
             As for `decode_batch`.
 
         Returns
         -------
         Sampling
         """
-        return self.codec.sampling.with_changes(
-            n_steps=n_steps, solver=solver, guidance=guidance
-        )
+        return self.codec.sampling.with_changes(**changes)
 
     def admit_tokens(self, tokens, lengths=None):
         """Tokens and lengths as the networks take them, or an error.
@@ -434,10 +409,9 @@ class FlowMACCodec(Pretrained):
 
     # Files
 
-    def coder(self, chunk_frames=None):
-        """The coder of streams, see `chunking.ChunkedCoder`."""
-        vocoder = getattr(self.mods, "vocoder", None)
-        return ChunkedCoder(self.codec, vocoder, chunk_frames)
+    def coder(self):
+        """What codes streams with this model, a `StreamCoder`."""
+        return StreamCoder(self.codec, getattr(self.mods, "vocoder", None))
 
     def encode_file(self, path, num_codebooks=None, mix=True):
         """Audio file to tokens.
@@ -457,22 +431,17 @@ class FlowMACCodec(Pretrained):
             int64, shape [channels, N, K].
         """
         with open_audio(path, self.sample_rate, mix) as audio:
-            parts = self.coder().encode(
-                self._blocks(audio), audio.num_samples, num_codebooks
-            )
+            blocks = map(self._on_device, audio.blocks())
+            parts = self.coder().encode(blocks, num_codebooks)
             return torch.cat([part.cpu() for part in parts], dim=1)
 
-    def _blocks(self, audio):
-        for block in audio.blocks():
-            yield self._on_device(block)
-
-    def header(self, audio, num_codebooks=None):
-        """The header of a stream that holds some audio.
+    def header(self, num_channels=1, num_codebooks=None):
+        """The header of a stream of this model.
 
         Arguments
         ---------
-        audio : AudioReader
-            What will be coded.
+        num_channels : int
+            1..255.
         num_codebooks : int or None
             None for all.
 
@@ -481,18 +450,16 @@ class FlowMACCodec(Pretrained):
         StreamHeader
         """
         return StreamHeader(
-            num_samples=audio.num_samples,
             fingerprint=self.fingerprint[:8],
             sample_rate=self.sample_rate,
             hop_length=self.hop_length,
-            num_channels=audio.num_channels,
+            num_channels=num_channels,
             num_codebooks=self.codec.quantizer.check_num_codebooks(
                 num_codebooks
             ),
             bits_per_code=self.bits_per_code,
         )
 
-    @torch.no_grad()
     def write_stream(self, audio, file, num_codebooks=None, progress=None):
         """Codes audio into an open file.
 
@@ -500,71 +467,37 @@ class FlowMACCodec(Pretrained):
         ---------
         audio : AudioReader
             From `open_audio`.
-        file : binary file object
-            Gets the stream.
+        file, progress
+            As for `stream.write_stream`.
         num_codebooks : int or None
             None for all.
-        progress : callable or None
-            Called with the number of samples coded after each chunk.
 
         Returns
         -------
-        StreamHeader
+        StreamSummary
         """
-        header = self.header(audio, num_codebooks)
-        with BitstreamWriter(file, header) as writer:
-            for tokens in self.coder().encode(
-                self._blocks(audio), audio.num_samples, num_codebooks
-            ):
-                writer.write(tokens.cpu().numpy())
-                if progress is not None:
-                    progress(tokens.shape[1] * self.hop_length)
-        return header
+        header = self.header(audio.num_channels, num_codebooks)
+        return write_stream(self.coder(), audio, file, header, progress)
 
-    def read_stream(
-        self,
-        reader,
-        n_steps=None,
-        solver=None,
-        guidance=None,
-        seed=0,
-    ):
+    def read_stream(self, reader, seed=0, **changes):
         """Decodes an open stream.
 
         Arguments
         ---------
         reader : BitstreamReader
             Its damaged chunks are concealed if it was told so.
-        n_steps, solver, guidance, seed
+        seed, **changes
             As for `decode_batch`.
 
         Returns
         -------
         iterator of numpy.ndarray
-            float32, shape [n, channels]; num_samples in all.
+            float32, shape [n, channels], as `stream.read_stream` has it.
         """
         # before the first block is asked for, so before a file is made
         self.check_stream(reader.header)
-        sampling = self.sampling(n_steps, solver, guidance)
-        return self._decoded(reader, sampling, seed)
-
-    @torch.no_grad()
-    def _decoded(self, reader, sampling, seed):
-        header = reader.header
-        left = header.num_samples
-        blocks = (
-            self._on_device(torch.from_numpy(chunk.tokens))
-            for chunk in conceal(reader)
-        )
-        for wav in self.coder().decode(
-            blocks, header.num_frames, sampling, seed
-        ):
-            # the last frame may be longer than what was coded
-            samples = wav[:, :left].clamp(-1, 1).T.cpu().numpy()
-            left -= len(samples)
-            yield np.ascontiguousarray(samples)
-        # there is no more, but a strict reader looks what follows the end
-        next(blocks, None)
+        sampling = self.sampling(**changes)
+        return read_stream(self.coder(), reader, sampling, seed)
 
     def check_stream(self, header):
         """Refuses a stream that this model cannot have written.
@@ -615,8 +548,8 @@ class FlowMACCodec(Pretrained):
 
         Returns
         -------
-        StreamHeader
-            With the sizes.
+        StreamSummary
+            With length and sizes.
         """
         with open_audio(source, self.sample_rate, mix) as audio:
             with atomic_write(target) as file:
@@ -635,15 +568,15 @@ class FlowMACCodec(Pretrained):
         on_damage : str
             "raise", "conceal" or "conceal-all", see `BitstreamReader`.
         **options
-            n_steps, solver, guidance, seed: as for `decode_batch`.
+            As for `decode_batch`: seed, n_steps, solver, guidance.
 
         Returns
         -------
-        StreamHeader
+        StreamSummary
         """
         with open(source, "rb") as file:
             reader = BitstreamReader(file, on_damage=on_damage)
             blocks = self.read_stream(reader, **options)
             with atomic_write(target) as out:
                 write_audio(out, Path(target).suffix, reader.header, blocks)
-            return reader.header
+            return reader.summary

@@ -1,10 +1,8 @@
 """The ``.fmac`` stream: tokens of the codec, packed, checksummed, streamable.
 
 A stream is a header and then chunks of tokens, each with its checksum, that do
-not depend on each other: a damaged one costs its own sound and no more. The
-bytes are described in `header`, `version1` and `version2`, and in docs/fmac.md.
-CRC-32 is that of zlib and PNG. It finds accidents; it does not protect against
-someone who changes a file on purpose.
+not depend on each other: a damaged one costs its own sound and no more.
+docs/fmac.md describes the bytes of both versions.
 """
 
 from speechbrain_flowmac.bitstream.chunk import Chunk, StreamSummary

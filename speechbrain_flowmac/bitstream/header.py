@@ -161,7 +161,7 @@ class StreamHeader:
         Returns
         -------
         bytes
-            ``header_bytes`` bytes, see the package's tables.
+            ``header_bytes`` bytes, see docs/fmac.md.
 
         Example
         -------

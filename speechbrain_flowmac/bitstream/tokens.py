@@ -30,6 +30,16 @@ def _opened(source):
             yield fileobj
 
 
+@contextmanager
+def _created(target):
+    """Give ``target`` if it is a file object, else make a whole file."""
+    if hasattr(target, "write"):
+        yield target
+    else:
+        with atomic_write(target) as fileobj:
+            yield fileobj
+
+
 def read_tokens(source, on_damage: str = "raise"):
     """Read a whole stream into memory.
 
@@ -146,8 +156,9 @@ def transcode(source, target, num_codebooks: int) -> StreamSummary:
     ---------
     source : str or path-like or binary file object
         What to read; any damage is refused.
-    target : str or path-like
-        Where to write; nothing is left there on failure. May be ``source``.
+    target : str or path-like or binary file object
+        Where to write; under a path, nothing is left on failure. May be
+        ``source``.
     num_codebooks : int
         Codebooks to keep, 1..those of the source.
 
@@ -177,7 +188,7 @@ def transcode(source, target, num_codebooks: int) -> StreamSummary:
             "num_codebooks", num_codebooks, 1, reader.header.num_codebooks
         )
         header = replace(reader.header, num_codebooks=kept)
-        with atomic_write(target) as target_file:
+        with _created(target) as target_file:
             with BitstreamWriter(target_file, header) as writer:
                 for chunk in reader:
                     writer.write(chunk.tokens[:, :, :kept])

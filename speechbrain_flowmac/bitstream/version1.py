@@ -2,15 +2,7 @@
 
 Every size follows from the header, so there are no length fields to go
 wrong. Chunk ``i`` holds ``frames_per_chunk`` frames, the last one holds what
-is left:
-
-======  ====  ==========================================================
-offset  size  field
-======  ====  ==========================================================
-0       4     CRC-32 of: ``i`` (4 bytes, big-endian), the header's
-              CRC-32 (4 bytes, as in the file), the packed codes
-4       P     packed codes
-======  ====  ==========================================================
+is left; its checksum covers ``i`` and the header's. docs/fmac.md has the bytes.
 """
 
 import struct

@@ -2,33 +2,10 @@
 
 Nothing needs to be known before it is there: a chunk can be written when its
 frames are, and the trailer says how many there were. Everything behind the
-header begins with a head:
-
-======  ====  ==========================================================
-offset  size  field
-======  ====  ==========================================================
-0       1     kind: ``C``, a chunk; ``E``, the end
-1       2     count: frames n of a chunk, 1..F; samples of the last
-              frame at the end, 1..H
-3       4     frame: index of a chunk's first frame; number of frames N
-              at the end
-7       4     CRC-32 of the header's CRC-32 (4 bytes, as in the file)
-              and bytes 0..6
-======  ====  ==========================================================
-
-The end is the head alone: the stream has T = (N - 1) H + count samples. A
-chunk goes on with:
-
-======  ====  ==========================================================
-11      P     packed codes
-11 + P  4     CRC-32 of the head's CRC-32 (4 bytes) and the packed codes
-======  ====  ==========================================================
-
-A head that is whole says how much to skip if its codes are damaged. Where a
-head is damaged, the reader looks for the next one, whose frame says how much
-was lost. Other kinds are kept for what comes, such as frames that last longer
-and state their run lengths: a reader that does not know a kind says so, or
-conceals its frames.
+header begins with a head that has a checksum of its own, so a head that is
+whole says how much to skip if its codes are damaged. Where a head is damaged,
+the reader looks for the next one, whose frame says how much was lost.
+docs/fmac.md has the bytes.
 """
 
 import re

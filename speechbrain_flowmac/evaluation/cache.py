@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from speechbrain_flowmac.bitstream import atomic_write
 from speechbrain_flowmac.evaluation.systems.base import digest
+from speechbrain_flowmac.files import atomic_write
 
 # Raised when entries mean something else than before
 VERSION = 1

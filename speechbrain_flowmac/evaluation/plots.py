@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from speechbrain_flowmac.bitstream import atomic_write
 from speechbrain_flowmac.evaluation.labels import Labels
 from speechbrain_flowmac.evaluation.statistics import scores
 from speechbrain_flowmac.evaluation.tables import by_rate
+from speechbrain_flowmac.files import atomic_write
 
 FOLDER = "plots"
 # In inches: at 4.8, text of 10 points can still be read on a phone

@@ -15,7 +15,6 @@ from string import Template
 
 import soundfile
 
-from speechbrain_flowmac.bitstream import atomic_write
 from speechbrain_flowmac.evaluation.markup import element, join
 from speechbrain_flowmac.evaluation.report_tables import (
     ordered,
@@ -29,6 +28,7 @@ from speechbrain_flowmac.evaluation.results import (
     ReportError,
     find,
 )
+from speechbrain_flowmac.files import atomic_write
 
 PAGE = Path(__file__).with_name("report_page")
 

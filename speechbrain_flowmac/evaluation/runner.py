@@ -5,7 +5,6 @@ import re
 from collections import defaultdict
 from pathlib import PurePosixPath
 
-from speechbrain_flowmac.bitstream import atomic_write
 from speechbrain_flowmac.console import UsageError, audio_endings, bar
 from speechbrain_flowmac.evaluation import plots, report, tables
 from speechbrain_flowmac.evaluation.results import REFERENCE, RESULTS_FILE
@@ -20,6 +19,7 @@ from speechbrain_flowmac.evaluation.statistics import (
     token_statistics,
 )
 from speechbrain_flowmac.evaluation.workers import TaskError, Workers
+from speechbrain_flowmac.files import atomic_write
 
 # Before anything is coded
 

@@ -21,7 +21,6 @@ import soxr
 import torch
 
 from speechbrain_flowmac.audio import open_audio
-from speechbrain_flowmac.bitstream import atomic_write
 from speechbrain_flowmac.console import one_line
 from speechbrain_flowmac.evaluation.alignment import align
 from speechbrain_flowmac.evaluation.cache import (
@@ -34,6 +33,7 @@ from speechbrain_flowmac.evaluation.cache import (
 from speechbrain_flowmac.evaluation.results import REFERENCE
 from speechbrain_flowmac.evaluation.systems import Recording, make_system
 from speechbrain_flowmac.evaluation.systems.base import digest, to_pcm16
+from speechbrain_flowmac.files import atomic_write
 from speechbrain_flowmac.lobes.features import num_frames
 from speechbrain_flowmac.metrics import REFERENCE_LEVEL_DB, to_level
 

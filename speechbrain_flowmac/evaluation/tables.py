@@ -3,7 +3,6 @@
 import math
 from pathlib import Path
 
-from speechbrain_flowmac.bitstream import atomic_write
 from speechbrain_flowmac.evaluation.formats import (
     csv_text,
     markdown_code,
@@ -11,6 +10,7 @@ from speechbrain_flowmac.evaluation.formats import (
     markdown_text,
 )
 from speechbrain_flowmac.evaluation.statistics import paired_difference, scores
+from speechbrain_flowmac.files import atomic_write
 
 BLANK = "–"
 KINDS = {

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from speechbrain_flowmac.audio import open_audio
-from speechbrain_flowmac.bitstream import atomic_write
+from speechbrain_flowmac.files import atomic_write
 from speechbrain_flowmac.lobes.quantizer import CodebookUsage
 from speechbrain_flowmac.tokens.stores import smallest_dtype
 from speechbrain_flowmac.tokens.summary import summarise

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from speechbrain.utils.data_pipeline import DynamicItem
 
-from speechbrain_flowmac.bitstream import atomic_write, read_tokens
+from speechbrain_flowmac.bitstream import read_tokens
+from speechbrain_flowmac.files import atomic_write
 
 MEMBER_ENDING = ".tokens.npy"
 

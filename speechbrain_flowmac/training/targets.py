@@ -8,7 +8,7 @@ from pathlib import Path
 
 import sentencepiece
 
-from speechbrain_flowmac.bitstream import atomic_write
+from speechbrain_flowmac.files import atomic_write
 
 BLANK = "<blank>"
 

@@ -179,13 +179,13 @@ def wav_file(tmp_path):
 
 
 def test_files_round_trip(codec, wav_file, tmp_path):
-    header = codec.compress(wav_file, tmp_path / "a.fmac")
+    summary = codec.compress(wav_file, tmp_path / "a.fmac")
     samples = soundfile.info(str(wav_file)).frames
     frames = -(-samples // 512)
-    assert header.num_samples == samples
-    assert header.num_frames == frames
-    assert header.payload_bytes == frames * 8
-    assert (tmp_path / "a.fmac").stat().st_size == header.file_bytes
+    assert summary.num_samples == samples
+    assert summary.num_frames == frames
+    assert summary.payload_bytes == frames * 8
+    assert (tmp_path / "a.fmac").stat().st_size == summary.stream_bytes
     codec.decompress(tmp_path / "a.fmac", tmp_path / "out.wav", seed=1)
     decoded, rate = soundfile.read(tmp_path / "out.wav", dtype="float32")
     assert (len(decoded), rate) == (samples, 24000)
@@ -206,12 +206,13 @@ def test_any_rate_and_channels(codec, tmp_path, rate, mix):
     samples = 12345
     stereo = np.random.default_rng(0).normal(size=(samples, 2)) * 0.1
     soundfile.write(tmp_path / "in.flac", stereo, rate)
-    header = codec.compress(tmp_path / "in.flac", tmp_path / "a", mix=mix)
-    assert header.num_samples == -(-samples * 24000 // rate)
-    assert header.num_channels == (1 if mix else 2)
+    summary = codec.compress(tmp_path / "in.flac", tmp_path / "a", mix=mix)
+    assert summary.num_samples == -(-samples * 24000 // rate)
+    channels = 1 if mix else 2
+    assert summary.header.num_channels == channels
     codec.decompress(tmp_path / "a", tmp_path / "out.wav")
     decoded, _ = soundfile.read(tmp_path / "out.wav", always_2d=True)
-    assert decoded.shape == (header.num_samples, header.num_channels)
+    assert decoded.shape == (summary.num_samples, channels)
 
 
 def test_resampling_in_blocks_keeps_the_tone(tmp_path):

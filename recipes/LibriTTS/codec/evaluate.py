@@ -49,11 +49,11 @@ def code(codec, signal, folder, counts, n_steps):
     codec.compress(folder / "in.wav", folder / "all.fmac")
     for count in counts:
         stream = folder / "some.fmac"
-        header = transcode(folder / "all.fmac", stream, count)
+        summary = transcode(folder / "all.fmac", stream, count)
         codec.decompress(stream, folder / "out.wav", n_steps=n_steps)
         decoded, _ = soundfile.read(folder / "out.wav")
-        seconds = header.num_frames / codec.frame_rate
-        yield count, 8 * header.payload_bytes / seconds, decoded
+        seconds = summary.num_frames / codec.frame_rate
+        yield count, 8 * summary.payload_bytes / seconds, decoded
 
 
 def main():

@@ -112,7 +112,7 @@ class FlowMACSystem(System):
         self.sample_rate = self.network.sample_rate
         self.decoding = {"n_steps": steps, "solver": solver, "seed": seed}
         try:
-            sampling = self.network.sampling(steps, solver)
+            sampling = self.network.sampling(n_steps=steps, solver=solver)
             quantizer = self.network.codec.quantizer
             self.codebooks = quantizer.check_num_codebooks(codebooks)
         except ValueError as error:
@@ -159,10 +159,10 @@ class FlowMACSystem(System):
         """Writes an `.fmac` stream; without its headers and checksums, it is
         the payload."""
         file = io.BytesIO()
-        header = self.network.write_stream(
+        summary = self.network.write_stream(
             Samples(recording.signal), file, self.codebooks
         )
-        return Coded(file.getvalue(), 8 * header.payload_bytes)
+        return Coded(file.getvalue(), 8 * summary.payload_bytes)
 
     def decode(self, coded, recording):
         """Reads the stream, float64 [T]."""
@@ -194,10 +194,11 @@ def _digest_code():
     """SHA-256 of the code that a waveform passes: a version has many states
     while it is worked on, and a cache must not take one for another."""
     package = Path(speechbrain_flowmac.__file__).parent
-    modules = ("bitstream", "chunking", "codec", "inference")
+    modules = ("chunking", "codec", "inference", "stream")
     return _digest_files(
         [
             *(package / f"{module}.py" for module in modules),
+            *sorted((package / "bitstream").glob("*.py")),
             *sorted(Path(lobes.__file__).parent.glob("*.py")),
         ]
     )
