@@ -47,7 +47,10 @@ def speech(num_samples, sample_rate=24000, seed=0):
         ("flowmac:steps=1:steps=2", "gives an option twice"),
         ("flowmac:9", "'flowmac:9'.*must be in 1..8, found 9"),
         ("flowmac:0", "must be in 1..8, found 0"),
-        ("flowmac:steps=-1", "n_steps must be 0 or more, found -1"),
+        (
+            "flowmac:steps=-1",
+            "n_steps must be a whole number, 0 or more, found -1",
+        ),
         ("flowmac:solver=foo", "unknown solver 'foo', expected one of euler"),
         ("folder", "says too little; write folder:PATH"),
         ("folder:a:b", "too many parts; write folder:PATH.*no ':'"),
