@@ -102,9 +102,9 @@ def test_flowmac_counts_the_codes_of_its_stream(tiny, codebooks, num_samples):
     coded = system.encode(x)
     frames = -(-num_samples // 512)
     assert coded.payload_bits == frames * codebooks * 8
-    # and nothing but a header and a checksum per 47 frames is added
-    chunks = -(-frames // 47)
-    assert 8 * len(coded.data) == coded.payload_bits + 8 * (40 + 4 * chunks)
+    # a header, a trailer and what frames chunks of 47 frames are not counted
+    framing = 32 + 11 + 15 * -(-frames // 47)
+    assert 8 * len(coded.data) == coded.payload_bits + 8 * framing
     assert system.decode(coded, x).shape == (num_samples,)
 
 
