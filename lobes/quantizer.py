@@ -213,27 +213,48 @@ class ResidualQuantizer(nn.Module):
         missing = self.num_codebooks - self.check_num_codebooks(
             tokens.shape[-1]
         )
-        if tokens.numel():
-            low, high = int(tokens.min()), int(tokens.max())
-            if low < 0 or high >= self.codebook_size:
-                raise ValueError(
-                    f"tokens must be in 0..{self.codebook_size - 1}, found "
-                    f"{low}..{high}"
-                )
+        check_tokens(tokens, self.codebook_size)
         padded = nn.functional.pad(tokens, (0, missing), value=-1)
         with torch.autocast(tokens.device.type, enabled=False):
             return self._leave(self.rvq.get_output_from_indices(padded))
 
     def check_num_codebooks(self, num_codebooks):
         """The number to use, K for None; ValueError if it is not in 1..K."""
-        if num_codebooks is None:
-            return self.num_codebooks
-        if num_codebooks not in range(1, self.num_codebooks + 1):
+        return check_codebooks(num_codebooks, self.num_codebooks)
+
+
+def check_codebooks(wanted, available):
+    """How many codebooks to use, all for None; ValueError if too many or none.
+
+    Example
+    -------
+    >>> check_codebooks(None, 8), check_codebooks(3, 8)
+    (8, 3)
+    """
+    if wanted is None:
+        return available
+    if wanted not in range(1, available + 1):
+        raise ValueError(
+            f"num_codebooks must be in 1..{available}, found {wanted}"
+        )
+    return int(wanted)
+
+
+def check_tokens(tokens, codebook_size):
+    """ValueError if a token is none of the codebook's.
+
+    Example
+    -------
+    >>> check_tokens(torch.tensor([0, 256]), 256)
+    Traceback (most recent call last):
+    ValueError: tokens must be in 0..255, found 0..256
+    """
+    if tokens.numel():
+        low, high = int(tokens.min()), int(tokens.max())
+        if low < 0 or high >= codebook_size:
             raise ValueError(
-                f"num_codebooks must be in 1..{self.num_codebooks}, found "
-                f"{num_codebooks}"
+                f"tokens must be in 0..{codebook_size - 1}, found {low}..{high}"
             )
-        return int(num_codebooks)
 
 
 class CodebookUsage:
