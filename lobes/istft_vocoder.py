@@ -99,11 +99,17 @@ class ISTFTVocoder(Vocoder):
         if mask is not None:
             mel = mel * mask.unsqueeze(-1)
             fine = mask.repeat_interleave(self.upsample, dim=1)
+        return self.head(self.features(mel, fine), fine, *excitation)
+
+    def trunk_input(self, mel):
+        """Log-mel [B, N, M] to what the trunk is given, [B, F, D]."""
         mel = mel.to(self.embed.weight.dtype)
         x = self.norm_in(self.embed(mel.mT).mT)
-        x = self.split(x).unflatten(-1, (self.upsample, -1)).flatten(1, 2)
-        features = self.norm_out(self.trunk(x, fine))
-        return self.head(features, fine, *excitation)
+        return self.split(x).unflatten(-1, (self.upsample, -1)).flatten(1, 2)
+
+    def features(self, mel, fine=None):
+        """Log-mel [B, N, M] and mask [B, F] to features [B, F, D]."""
+        return self.norm_out(self.trunk(self.trunk_input(mel), fine))
 
 
 class Head(nn.Module):

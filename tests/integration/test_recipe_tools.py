@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hyperpyyaml import load_hyperpyyaml
 from tiny_model import make_tiny_model
 
 from speechbrain_flowmac.lobes.features import LogMel, MelSettings
+from speechbrain_flowmac.training.experiment import start_from_pretrained
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "recipes" / "LibriTTS"
@@ -48,6 +50,32 @@ def test_statistics_are_those_of_the_data(corpus, tmp_path):
     assert known["mean"] == pytest.approx(np.mean(mels), abs=1e-4)
     assert known["std"] == pytest.approx(np.std(mels), abs=1e-4)
     assert known["utterances"] == 4
+
+
+def test_a_moved_model_is_what_trainings_start_from(corpus, tmp_path):
+    target = tmp_path / "moved"
+    codec = ROOT / "hparams" / "flowmac_bigvgan_v2.yaml"
+    vocoder = ROOT / "hparams" / "harmonic_vocoder_256.yaml"
+    (tmp_path / "out").mkdir()
+    _run(
+        RECIPES / "vocoder" / "change_front_end.py",
+        *("flowmac-24khz-3kbps", codec, vocoder, target, "--steps=2"),
+        f"--data_folder={corpus}",
+        "--train_splits=[train-clean-100]",
+        f"--output_folder={tmp_path / 'out'}",
+        "--batch_size=1",
+        "--device=cpu",
+    )
+    for yaml in (codec, vocoder):
+        with open(yaml, encoding="utf-8") as file:
+            hparams = load_hyperpyyaml(file, {"pretrained": str(target)})
+        name = "vocoder" if "vocoder" in hparams else "codec"
+        before = hparams[name].state_dict()
+        before = {key: value.clone() for key, value in before.items()}
+        start_from_pretrained(hparams, name)
+        after = hparams[name].state_dict()
+        assert any(not before[key].equal(after[key]) for key in before)
+        assert all(value.isfinite().all() for value in after.values())
 
 
 def test_evaluation_prints_a_row_for_each_number_of_codebooks(corpus, tmp_path):
