@@ -16,9 +16,9 @@ class VocoderBrain(TrainingBrain):
     head, f0 [B, F]. `modules["discriminator"]` joins in after
     `adversarial_start` optimizer steps; both have their own optimizer.
 
-    With a `codec` (a `FlowMAC`) the mels are those that it decodes, frame for
-    frame: half of the batches from all codebooks, half from fewer, so that the
-    vocoder learns what each rate does to a mel. Validation scores the first
+    With a `codec` (a `FlowMAC`) a quarter of the batches has true mels, and the
+    others those that it decodes, frame for frame: from all codebooks or from
+    fewer, so that the vocoder learns what each rate does to a mel. Validation scores the first
     `scored_utterances` by each of `scores`.
 
     hparams used besides those of `TrainingBrain`: features, codec,
@@ -93,11 +93,14 @@ class VocoderBrain(TrainingBrain):
         codec = self.hparams.codec
         if codec is None:
             return features(wav)
+        draw = {"generator": self.generator, "device": self.device}
+        kind = torch.rand((), **draw).item() if training else 0.5
+        if kind < 0.25:
+            return features(wav)
         codec = codec.to(self.device).eval()
         tokens, _ = codec.encode(wav)
         count = codec.quantizer.num_codebooks
-        draw = {"generator": self.generator, "device": self.device}
-        if training and torch.rand((), **draw) < 0.5:
+        if kind > 0.65:
             count = int(torch.randint(1, count + 1, (), **draw))
         mel = codec.decode(
             tokens[..., :count], seed=self.generator.initial_seed()
