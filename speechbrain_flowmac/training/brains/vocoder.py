@@ -17,9 +17,9 @@ class VocoderBrain(TrainingBrain):
     `adversarial_start` optimizer steps; both have their own optimizer.
 
     With a `codec` (a `FlowMAC`) a quarter of the batches has true mels, and the
-    others those that it decodes, frame for frame: from all codebooks or from
-    fewer, so that the vocoder learns what each rate does to a mel. Validation scores the first
-    `scored_utterances` by each of `scores`.
+    others those that it decodes, frame for frame: 40 % from all codebooks, the
+    rest from fewer, so that the vocoder learns what each rate does to a mel.
+    Validation scores the first `scored_utterances` by each of `scores`.
 
     hparams used besides those of `TrainingBrain`: features, codec,
     mel_distortion, scores,
