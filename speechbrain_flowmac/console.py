@@ -97,20 +97,19 @@ def printable(text, encoding="utf-8"):
     return shown.encode(encoding, "backslashreplace").decode(encoding)
 
 
-def say(text, file=None):
-    """Prints lines beside any progress bar, escaped where they must be.
+def say(line, file=None):
+    """Prints a line beside any progress bar, escaped where it must be.
 
     Arguments
     ---------
-    text : str
-        One or more lines.
+    line : str
+        Any text; it stays one line.
     file : text file object or None
         None for stdout.
     """
     file = sys.stdout if file is None else file
     encoding = getattr(file, "encoding", None) or "utf-8"
-    lines = (printable(line, encoding) for line in text.split("\n"))
-    tqdm.write("\n".join(lines), file=file)
+    tqdm.write(printable(line, encoding), file=file)
 
 
 def audio_endings():

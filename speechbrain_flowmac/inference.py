@@ -3,6 +3,7 @@
 Shapes: B items, T samples, N token frames, K codebooks, C entries, H width.
 """
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -538,7 +539,8 @@ class FlowMACCodec(Pretrained):
         Arguments
         ---------
         source : str
-            Any file that libsndfile reads, at any rate.
+            Any file that libsndfile reads, at any rate. Of one that is cut,
+            what is there is coded, with a warning.
         target : str
             Written whole or not at all.
         num_codebooks : int or None
@@ -553,7 +555,10 @@ class FlowMACCodec(Pretrained):
         """
         with open_audio(source, self.sample_rate, mix) as audio:
             with atomic_write(target) as file:
-                return self.write_stream(audio, file, num_codebooks)
+                summary = self.write_stream(audio, file, num_codebooks)
+            if audio.shortfall:
+                warnings.warn(f"{source}: {audio.shortfall}", stacklevel=2)
+        return summary
 
     def decompress(self, source, target, on_damage="raise", **options):
         """`.fmac` file to audio file.

@@ -7,7 +7,7 @@ from speechbrain_flowmac.commands.coding import STREAM_ENDING
 from speechbrain_flowmac.commands.jobs import find_inputs
 from speechbrain_flowmac.commands.messages import SIZES, facts
 from speechbrain_flowmac.commands.pipes import opened
-from speechbrain_flowmac.console import add_command, complain, say
+from speechbrain_flowmac.console import add_command, complain, printable, say
 
 TEXT = f"""\
 {{file}}, version {{version}}
@@ -53,6 +53,15 @@ def inspect(source):
     }
 
 
+def describe(about):
+    """The lines that are printed for a stream."""
+    return TEXT.format(
+        payload_kbps=about["payload_bit_rate"] / 1000,
+        file_kbps=about["file_bit_rate"] / 1000,
+        **about | {"file": printable(about["file"])},
+    )
+
+
 def find_fault(about):
     """What is wrong with a stream, or None."""
     if about["damaged_chunks"]:
@@ -76,13 +85,8 @@ def run(args):
             about = inspect(str(path))
             found.append(about)
             if not args.json:
-                say(
-                    TEXT.format(
-                        payload_kbps=about["payload_bit_rate"] / 1000,
-                        file_kbps=about["file_bit_rate"] / 1000,
-                        **about,
-                    )
-                )
+                for line in describe(about).splitlines():
+                    say(line)
             if fault := find_fault(about):
                 raise BitstreamError(fault)
         except BrokenPipeError:

@@ -402,6 +402,55 @@ def test_clashes(fails, tree):
     )
 
 
+ODD_NAMES = {
+    "not UTF-8": b"caf\xe9 \xff.wav",
+    "Chinese": "\u8bed\u97f3.wav".encode(),
+    "an escape sequence": b"\x1b[31mred\x07.wav",
+    "two lines": b"a\nb.wav",
+    "emoji": "\U0001f3a7.wav".encode(),
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252"])
+def test_names_of_any_bytes_are_coded(here, options, encoding):
+    for name in ODD_NAMES.values():
+        path = os.path.join(os.fsencode(here), b"in", name)
+        write_audio(here / "a.wav", 2000)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.rename(here / "a.wav", path)
+    (here / "in" / "bad\udcfe.wav").write_bytes(b"no audio")
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = process("encode", "in", "-o", "out", *options, env=environment)
+    assert done.returncode == 1
+    coded = set(os.listdir(os.fsencode(here / "out")))
+    names = {os.path.splitext(name)[0] for name in ODD_NAMES.values()}
+    assert coded == {name + b".fmac" for name in names}
+    lines = done.stdout.decode(encoding).splitlines()
+    assert len(lines) == len(ODD_NAMES)
+    assert all(line.isprintable() for line in lines)
+    assert any("caf" in line and "\\udcff" in line for line in lines)
+    first, last = done.stderr.decode("ascii").splitlines()
+    assert "cannot read in/bad\\udcfe.wav" in first
+    assert last.endswith("files failed: in/bad\\udcfe.wav")
+    done = process("decode", "out", "-o", "again", *options, env=environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+    decoded = set(os.listdir(os.fsencode(here / "again")))
+    assert decoded == set(ODD_NAMES.values())
+    about = process("info", "out", env=environment)
+    assert (about.returncode, about.stderr) == (0, b"")
+    assert about.stdout.decode(encoding).count("version 2") == len(ODD_NAMES)
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "mp3"])
+def test_a_cut_file_is_coded_and_said_so(succeeds, here, kind):
+    path = write_audio(here / f"a.{kind}", 240_000)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    line = succeeds("encode", path.name)
+    assert "its header claims 10.0" in line and "s are there" in line
+    summary = read_tokens(here / "a.fmac")[0]
+    assert 0.4 * 240_000 < summary.num_samples < 0.6 * 240_000
+
+
 # Bad input
 
 

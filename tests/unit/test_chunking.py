@@ -73,6 +73,27 @@ def test_chunked_samples_are_those_of_the_whole(codec, signal, chunk, n_steps):
     torch.testing.assert_close(chunked, whole, atol=2e-4, rtol=1e-3)
 
 
+def test_many_channels_take_no_more_memory(codec, signal, monkeypatch):
+    many = signal[:, :20000].repeat(10, 1)[:19]
+    few, _ = codec.encode_batch(signal[:, :20000])
+    batches = []
+    for name in ("encode", "decode"):
+        method = getattr(codec.codec, name)
+
+        def counted(given, *args, method=method, **options):
+            batches.append(len(given))
+            return method(given, *args, **options)
+
+        monkeypatch.setattr(codec.codec, name, counted)
+    tokens = torch.cat(list(coder(codec, 16).encode([many])), 1)
+    assert torch.equal(tokens, few.repeat(10, 1, 1)[:19])
+    parts = coder(codec, 16).decode([tokens], codec.sampling(), seed=5)
+    wavs = torch.cat(list(parts), 1)
+    expected = codec.decode_batch(few, seed=5).repeat(10, 1)[:19]
+    torch.testing.assert_close(wavs, expected, atol=2e-4, rtol=1e-3)
+    assert set(batches) == {8, 3, 2}  # 2 are the batch that was expected
+
+
 def test_a_context_too_short_would_be_noticed(codec, signal, monkeypatch):
     whole, _ = codec.encode_batch(signal)
     kind = type(codec.codec)

@@ -259,3 +259,31 @@ def test_a_format_that_cannot_hold_the_channels_is_said_so(codec, tmp_path):
     with pytest.raises(AudioFileError, match="3 channels .* MP3"):
         codec.decompress(tmp_path / "a.fmac", tmp_path / "out.mp3")
     assert not (tmp_path / "out.mp3").exists()
+
+
+def test_a_cut_file_is_coded_with_a_warning(codec, wav_file, tmp_path):
+    data = wav_file.read_bytes()
+    wav_file.write_bytes(data[: len(data) // 2])
+    with pytest.warns(UserWarning, match="in.wav: its header claims 1.300 s"):
+        summary = codec.compress(wav_file, tmp_path / "a.fmac")
+    assert summary.num_samples == (len(data) // 2 - 44) // 2
+
+
+def test_settings_of_sampling_go_by_their_names(codec, wav_file, tmp_path):
+    codec.compress(wav_file, tmp_path / "a.fmac")
+    tokens = codec.encode_file(wav_file)
+    whole = codec.decode_batch(tokens, seed=2, n_steps=3, temperature=0.5)
+    options = {"seed": 2, "n_steps": 3, "temperature": 0.5}
+    codec.decompress(tmp_path / "a.fmac", tmp_path / "b.wav", **options)
+    heard, _ = soundfile.read(tmp_path / "b.wav", dtype="float32")
+    np.testing.assert_allclose(heard, whole[0, : len(heard)], atol=1e-4)
+    for call in (
+        lambda: codec.decode_batch(tokens, nsteps=3),
+        lambda: codec.sampling(seed=3),
+        lambda: codec.decompress(
+            tmp_path / "a.fmac", tmp_path / "c.wav", steps=3
+        ),
+    ):
+        with pytest.raises(TypeError, match="no setting of sampling: "):
+            call()
+    assert not (tmp_path / "c.wav").exists()
