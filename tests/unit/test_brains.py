@@ -686,7 +686,7 @@ def test_batches_have_true_mels_all_codebooks_or_fewer(device):
     counts = []
     for step in range(200):
         brain.seed_generators(step)
-        counts.append(int(brain.mels(wav, training=True)[0, 0, 0]) // 1000)
+        counts.append(round(brain.mels(wav, training=True).mean().item(), -3))
     # 0 is a true mel, whose values are far below the codec's
     assert set(counts) == {0, 1, 2, 3, 4}
     assert 0.15 < counts.count(0) / len(counts) < 0.35
