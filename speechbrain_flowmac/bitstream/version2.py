@@ -107,7 +107,7 @@ class Version2:
         head = self._parse(tail[place:])
         if head is not None and head.kind == END:
             self.num_samples = self._samples(head)
-            check_claim(self.header.packed_bytes(head.frame))
+            check_claim(self._stream_bytes(head.frame))
             return None
         for match in reversed(list(_KINDS.finditer(tail))):
             place = match.start()
@@ -140,7 +140,7 @@ class Version2:
                 text = f"frame {head.frame} comes after frame {expected - 1}"
                 yield Part(ChunkDamagedError(text))
                 continue
-            check_claim(self.header.packed_bytes(head.frame))
+            check_claim(self._stream_bytes(head.frame))
             if skipped and head.frame == expected:
                 text = f"something that is no chunk is before frame {expected}"
                 yield Part(ChunkDamagedError(text))
@@ -209,6 +209,13 @@ class Version2:
         else:
             fits = kind != END or (frame and 1 <= count <= header.hop_length)
         return Head(kind, count, frame, crc) if fits else None
+
+    def _stream_bytes(self, frames):
+        """Bytes of a stream of so many frames in as few chunks as can be."""
+        header = self.header
+        chunks = ceil_div(frames, header.frames_per_chunk)
+        framing = chunks * self.chunk_overhead + _HEAD_BYTES
+        return header.header_bytes + framing + header.packed_bytes(frames)
 
     def _samples(self, end):
         """T of a stream that ends so."""

@@ -269,7 +269,7 @@ def test_every_damaged_byte_costs_one_chunk(small, kind, flip):
         assert sum(chunk.tokens.shape[1] for chunk in lost) == sizes[hit]
         samples = 5500 if hit < 4 else 11 * 512
         assert reader.summary.num_samples == samples
-        assert reader.summary.complete is (hit < 4)
+        assert reader.summary.complete == (hit < 4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
