@@ -1,5 +1,5 @@
 """The command line: `flowmac encode`, `decode`, `reconstruct`, `transcode`,
-`info`, `demo`, `export`, `evaluate`, `mushra` and `mushra-results`.
+`info`, `demo`, `export`, `recipe`, `evaluate`, `mushra` and `mushra-results`.
 
 Exit codes: 0 if all went well, 1 if any file failed, 2 for a command that
 cannot be carried out as it was given (nothing is touched then), 128 + n when
@@ -21,6 +21,7 @@ from speechbrain_flowmac.commands import (
     encode,
     export,
     info,
+    recipe,
     reconstruct,
     transcode,
 )
@@ -28,7 +29,7 @@ from speechbrain_flowmac.console import Stopped, Stops, UsageError, complain
 from speechbrain_flowmac.evaluation import mushra_command
 from speechbrain_flowmac.evaluation.command import add_command
 
-COMMANDS = (encode, decode, reconstruct, transcode, info, demo, export)
+COMMANDS = (encode, decode, reconstruct, transcode, info, demo, export, recipe)
 
 
 class Parser(argparse.ArgumentParser):

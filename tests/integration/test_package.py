@@ -1,6 +1,7 @@
 """The built package: what it holds, and that it imports from elsewhere."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "speechbrain_flowmac" / "models"
 PAGES = ROOT / "speechbrain_flowmac" / "evaluation" / "report_page"
+PARTS = ("speechbrain_flowmac", "lobes", "recipes", "hparams", "tests")
 SHIPPED = {".json", ".md", ".safetensors", ".wav", ".yaml"}
 
 
@@ -49,11 +51,23 @@ def sources():
 
 
 def data():
-    """Shipped models and pages, by the name that they are installed as."""
+    """Other files of the package, by the name that they are installed as."""
     models = [path for path in MODELS.rglob("*") if path.suffix in SHIPPED]
+    recipes = [
+        path
+        for ending in ("py", "md")
+        for path in (ROOT / "recipes").rglob(f"*.{ending}")
+    ]
+    copied = [*recipes, *(ROOT / "hparams").glob("*.yaml")]
     return {
-        path.relative_to(ROOT).as_posix(): path
-        for path in [*models, *PAGES.iterdir()]
+        **{
+            p.relative_to(ROOT).as_posix(): p
+            for p in [*models, *PAGES.iterdir()]
+        },
+        **{
+            f"speechbrain_flowmac/{p.relative_to(ROOT).as_posix()}": p
+            for p in copied
+        },
     }
 
 
@@ -63,7 +77,7 @@ def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("package")
     tree = folder / "tree"
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for name in ("speechbrain_flowmac", "lobes", "tests"):
+    for name in PARTS:
         shutil.copytree(ROOT / name, tree / name, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree / name)
@@ -120,13 +134,42 @@ def clean_environment(folder):
     return python, Path(purelib)
 
 
-def test_wheel_imports_from_another_folder(built, tmp_path):
-    python, purelib = clean_environment(tmp_path / "venv")
+@pytest.fixture(scope="module")
+def installed(built, tmp_path_factory):
+    """Python of an environment with the wheel, and where the wheel is."""
+    folder = tmp_path_factory.mktemp("installed")
+    python, purelib = clean_environment(folder / "venv")
     run(
         *(sys.executable, "-m", "pip", "install", "--no-deps", "--no-index"),
         *("--disable-pip-version-check", "--target", purelib, built[1]),
-        cwd=tmp_path,
+        cwd=folder,
     )
+    return python, purelib
+
+
+def test_wheel_brings_the_recipes(installed, tmp_path):
+    command = (installed[0], "-m", "speechbrain_flowmac.cli", "recipe")
+    names = run(*command, cwd=tmp_path)
+    assert {"ASR_tokens", "codec", "vocoder"} <= set(
+        re.findall(r"^(\w+):", names, re.MULTILINE)
+    )
+    run(*command, "ASR_tokens", cwd=tmp_path)
+    text = (tmp_path / "train.py").read_bytes()
+    assert text == (ROOT / "recipes/LibriTTS/ASR_tokens/train.py").read_bytes()
+    # it runs up to the data, which is not there
+    result = subprocess.run(
+        [installed[0], "train.py", "hparams/asr_mel.yaml", "--device=cpu"]
+        + ["--data_folder=nowhere", "--train_splits=[x]"],
+        cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+    )
+    assert "LibriTTS splits not found: x" in result.stderr
+
+
+def test_wheel_imports_from_another_folder(installed, tmp_path):
+    python, purelib = installed
     modules = sorted(
         name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         for name in sources()

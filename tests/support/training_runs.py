@@ -138,6 +138,8 @@ class Training:
         Whether to save, once trained, the state of each rank (`probe`).
     variables : dict or None
         Environment variables.
+    script : Path or None
+        None for the recipe that the YAML belongs to.
     **options
         For `arguments`.
     """
@@ -150,6 +152,7 @@ class Training:
         kill_at=None,
         probe=False,
         variables=None,
+        script=None,
         **options,
     ):
         self.output = Path(output)
@@ -159,7 +162,7 @@ class Training:
         self.process = _context().Process(
             target=_run,
             args=(
-                str(recipe(yaml)),
+                str(script or recipe(yaml)),
                 arguments(yaml, corpus, output, **options),
                 str(self.printed),
                 kill_at,

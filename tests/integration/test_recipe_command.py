@@ -1,0 +1,57 @@
+"""`flowmac recipe`: what it copies, and what it leaves alone."""
+
+import pytest
+from training_runs import ROOT, Training
+
+from speechbrain_flowmac.cli import main
+from speechbrain_flowmac.commands.recipe import files_of, recipes
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_all_recipes_are_listed(capsys):
+    assert main(["recipe"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    scripts = (ROOT / "recipes").glob("*/*/train.py")
+    names = sorted(script.parent.name for script in scripts)
+    assert [line.split(":")[0] for line in lines] == names
+    assert "codec: LibriTTS: the codec" in lines
+
+
+@pytest.mark.parametrize("name", sorted(recipes()))
+def test_a_copy_has_all_that_the_recipe_imports_and_names(name, folder):
+    assert main(["recipe", name]) == 0
+    assert not any(path.is_symlink() for path in folder.rglob("*"))
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    yamls = {path.name for path in (folder / "hparams").iterdir()}
+    assert yamls and all(f"hparams/{yaml}" in readme for yaml in yamls)
+    for target, source in files_of(recipes()[name]).items():
+        assert (folder / target).read_bytes() == source.read_bytes()
+    assert (folder / "libritts_prepare.py").is_file()
+
+
+def test_files_of_the_user_are_not_replaced(folder, capsys):
+    (folder / "train.py").write_text("mine")
+    assert main(["recipe", "codec"]) == 2
+    assert "train.py would be replaced" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["train.py"]
+    assert main(["recipe", "codec", "--overwrite"]) == 0
+    assert (folder / "train.py").read_text() != "mine"
+
+
+def test_unknown_recipes_are_refused(capsys):
+    assert main(["recipe", "ASR"]) == 2
+    assert "there are ASR_tokens, codec" in capsys.readouterr().err
+
+
+def test_a_copy_trains(folder, corpus):
+    assert main(["recipe", "ASR_tokens"]) == 0
+    yaml = folder / "hparams" / "asr_mel.yaml"
+    training = Training(
+        yaml, corpus, folder / "run", script=folder / "train.py", debug=True
+    )
+    assert len(training.check().steps) == 4
