@@ -165,7 +165,7 @@ def test_wheel_brings_the_recipes(installed, tmp_path):
         capture_output=True,
         text=True,
     )
-    assert "LibriTTS splits not found: x" in result.stderr
+    assert "LibriTTS splits not found: x" in result.stdout + result.stderr
 
 
 def test_wheel_imports_from_another_folder(installed, tmp_path):
