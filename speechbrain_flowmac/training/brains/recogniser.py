@@ -97,5 +97,6 @@ class RecogniserBrain(TrainingBrain):
         super().on_stage_end(stage, stage_loss, epoch)
         if stage == sb.Stage.TEST and sb.utils.distributed.if_main_process():
             with open(self.hparams.test_errors, "w", encoding="utf-8") as file:
-                for counted in self.errors.values():
+                for name, counted in self.errors.items():
+                    file.write(f"{name}\n")
                     counted.write_stats(file)
