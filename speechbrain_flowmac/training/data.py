@@ -245,36 +245,7 @@ class TextTokens(DynamicItem):
         return label, torch.tensor(self.encode(label), dtype=torch.long)
 
 
-class CodecTokens(DynamicItem):
-    """The sound's tokens.
-
-    They do not depend on what else is in a batch, so each utterance can be
-    coded on its own.
-
-    Arguments
-    ---------
-    codec : speechbrain_flowmac.FlowMACCodec
-        At the sample rate of the sound.
-    num_codebooks : int or None
-        None for all.
-    """
-
-    takes = ("sig",)
-    provides = ("tokens",)
-
-    def __init__(self, codec, num_codebooks=None):
-        self.codec = codec
-        self.num_codebooks = num_codebooks
-
-    def __call__(self, signal):
-        """Returns int64 [N, K]."""
-        tokens, _ = self.codec.encode_batch(
-            signal.unsqueeze(0), num_codebooks=self.num_codebooks
-        )
-        return tokens[0].cpu()
-
-
-def make_dataset(manifest, data_folder, items, keys=()):
+def make_dataset(manifest, data_folder, items, **roots):
     """A SpeechBrain dataset of the items that a task wants.
 
     Arguments
@@ -285,22 +256,21 @@ def make_dataset(manifest, data_folder, items, keys=()):
     data_folder : str
         Stands for {data_root} in the manifest.
     items : list of DynamicItem
-        `Audio`, `Cropper`, `F0Labels`, `TextTokens`, `CodecTokens` or others;
-        one may take what another provides.
-    keys : list of str
-        Entries of the manifest that are wanted as they are.
+        `Audio`, `Cropper`, `F0Labels`, `TextTokens`, those of a token store
+        or others; one may take what another provides.
+    **roots
+        What stands for other names in braces, such as token_root.
 
     Returns
     -------
     speechbrain.dataio.dataset.DynamicItemDataset
-        With id, all that the items provide, and `keys`.
+        With id and all that the items provide.
     """
     dataset = DynamicItemDataset.from_json(
-        manifest, replacements={"data_root": str(data_folder)}
+        manifest,
+        replacements={"data_root": str(data_folder), **roots},
+        dynamic_items=items,
     )
-    provided = []
-    for item in items:
-        dataset.add_dynamic_item(item)
-        provided.extend(item.provides)
-    dataset.set_output_keys(["id", *provided, *keys])
+    provided = [key for item in items for key in item.provides]
+    dataset.set_output_keys(["id", *provided])
     return dataset

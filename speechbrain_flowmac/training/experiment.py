@@ -161,7 +161,7 @@ def audio_items(hparams):
     return crops, Audio(settings.sample_rate)
 
 
-def make_datasets(hparams, train_items, valid_items, keys=()):
+def make_datasets(hparams, train_items, valid_items):
     """The three datasets of a training.
 
     Arguments
@@ -172,9 +172,6 @@ def make_datasets(hparams, train_items, valid_items, keys=()):
         Of the training set, as `training.data.make_dataset` takes them.
     valid_items : list of DynamicItem
         Of validation and test.
-    keys : list of str
-        Entries of the manifest that are wanted as they are.
-
     Returns
     -------
     dict
@@ -186,7 +183,7 @@ def make_datasets(hparams, train_items, valid_items, keys=()):
         "test": (hparams["test_json"], valid_items),
     }
     return {
-        name: make_dataset(manifest, hparams["data_folder"], items, keys)
+        name: make_dataset(manifest, hparams["data_folder"], items)
         for name, (manifest, items) in wanted.items()
     }
 

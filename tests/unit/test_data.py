@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader
 from speechbrain_flowmac.lobes.features import LogMel, MelSettings
 from speechbrain_flowmac.training.data import (
     Audio,
-    CodecTokens,
     Cropper,
     F0Labels,
     TextTokens,
@@ -332,31 +331,28 @@ def test_text_needs_no_sound(manifest):
     assert second["text_tokens"].tolist() == [116, 119, 111]
 
 
-class CountingCodec:
-    """A frame for every 512 samples; codebooks count in their own way."""
+def test_sound_text_and_stored_tokens_in_one_batch(sounds, manifest, tmp_path):
+    stored = {"mono": 47, "short": 10}  # frames
+    entries = json.loads(manifest.read_text())
+    for name, frames in stored.items():
+        tokens = np.arange(frames * 8).reshape(frames, 8)
+        np.save(tmp_path / f"{name}.npy", tokens)
+        entries[name]["npy"] = f"{{token_root}}/{name}.npy"
+    manifest.write_text(json.dumps(entries))
 
-    def encode_batch(self, wavs, num_codebooks=None):
-        frames = torch.arange(-(-wavs.shape[1] // 512))
-        steps = torch.arange(1, 1 + (num_codebooks or 8))
-        return (frames[:, None] * steps)[None], torch.ones(1)
+    @takes("npy")
+    @provides("tokens")
+    def tokens(path):
+        return torch.from_numpy(np.load(path))
 
-
-@pytest.mark.parametrize("count, given", [(8, None), (2, 2)])
-def test_sound_text_and_tokens_in_one_batch(sounds, manifest, count, given):
-    items = [
-        Audio(RATE),
-        CodecTokens(CountingCodec(), given),
-        TextTokens(characters),
-    ]
-    dataset = make_dataset(manifest, sounds, items, keys=["label"])
+    items = [Audio(RATE), tokens, TextTokens(characters)]
+    dataset = make_dataset(manifest, sounds, items, token_root=str(tmp_path))
     batch = PaddedBatch(list(dataset))
-    assert batch.label == batch.text == ["one mouse", "two"]
-    # 24000 and 5000 samples
-    assert batch.tokens.data.shape == (2, 47, count)
+    assert batch.text == ["one mouse", "two"]
+    assert batch.num_samples.tolist() == [24000, 5000]
+    assert batch.tokens.data.shape == (2, 47, 8)
     assert (batch.tokens.lengths * 47).tolist() == [47, 10]
-    assert batch.tokens.data[1, 9].tolist() == [
-        9 * k for k in range(1, count + 1)
-    ]
+    assert batch.tokens.data[1, 9].tolist() == list(range(72, 80))
     assert (batch.text_tokens.lengths * 9).round().tolist() == [9, 3]
 
 

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import speechbrain as sb
 from libritts_prepare import prepare_libritts
-from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.sampler import DynamicBatchSampler
 from speechbrain.utils.distributed import run_on_main
 
 from speechbrain_flowmac.training.brains.recogniser import RecogniserBrain
-from speechbrain_flowmac.training.data import TextTokens
+from speechbrain_flowmac.training.data import TextTokens, make_dataset
 from speechbrain_flowmac.training.experiment import fit_and_test, load, prepare
 from speechbrain_flowmac.training.targets import english_letters
 
@@ -77,20 +76,11 @@ def make_datasets(hparams):
             hparams["data_folder"],
             Path(hparams["token_folder"], name),
         )
-        datasets[name] = DynamicItemDataset.from_json(
+        datasets[name] = make_dataset(
             manifest,
-            replacements={
-                "data_root": hparams["data_folder"],
-                "token_root": root,
-            },
-            dynamic_items=[
-                hparams["inputs"],
-                TextTokens(hparams["targets"].encode),
-            ],
-            output_keys=[
-                *("id", "text", "text_tokens"),
-                hparams["inputs"].provides[0],
-            ],
+            hparams["data_folder"],
+            [hparams["inputs"], TextTokens(hparams["targets"].encode)],
+            token_root=root,
         )
     return datasets
 
