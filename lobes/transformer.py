@@ -2,12 +2,18 @@
 
 Positions enter attention only as differences (rotary embedding, Su et al.,
 2104.09864), and a window bounds how far a frame looks: what was learnt on
-short crops holds for any length, and the receptive field is finite.
+short crops holds for any length, and the receptive field is finite. Long
+signals are attended to in chunks, so that there is no limit to their length.
 """
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from speechbrain_flowmac.lobes.chunked_attention import (
+    chunk_mask,
+    chunked_attention,
+)
 
 
 def rotary_tables(length, dim, device, base=10000.0):
@@ -35,11 +41,12 @@ def rotary_tables(length, dim, device, base=10000.0):
     >>> cos.shape, sin[0].tolist()
     (torch.Size([5, 4]), [0.0, 0.0, 0.0, 0.0])
     """
-    steps = torch.arange(0, dim, 2, device=device, dtype=torch.float32)
+    # in float32 an angle far out would be wrong by more than small ones are
+    steps = torch.arange(0, dim, 2, device=device, dtype=torch.float64)
     frequencies = base ** (-steps / dim)
-    positions = torch.arange(length, device=device, dtype=torch.float32)
+    positions = torch.arange(length, device=device, dtype=torch.float64)
     angles = positions[:, None] * frequencies
-    return angles.cos(), angles.sin()
+    return angles.cos().float(), angles.sin().float()
 
 
 def rotate(x, tables):
@@ -119,7 +126,7 @@ class TransformerBlock(nn.Module):
         tables : tuple of torch.Tensor
             From `rotary_tables`, for the width of a head.
         attention_mask : torch.Tensor or None
-            Shape [B or 1, 1, N, N], True where a query may look.
+            From `attention_mask`.
 
         Returns
         -------
@@ -130,9 +137,11 @@ class TransformerBlock(nn.Module):
             -1, (3, self.num_heads, -1)
         )
         q, k, v = heads.permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(
-            rotate(q, tables), rotate(k, tables), v, attn_mask=attention_mask
-        )
+        q, k = rotate(q, tables), rotate(k, tables)
+        if attention_mask is not None and attention_mask.dim() == 5:
+            y = chunked_attention(q, k, v, attention_mask)
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, attention_mask)
         x = x + self.dropout(self.project(y.transpose(1, 2).flatten(2)))
         return x + self.feed_forward(x)
 
@@ -154,7 +163,9 @@ def attention_mask(num_frames, mask, window, device):
     Returns
     -------
     torch.Tensor or None
-        Shape [B or 1, 1, N, N]; None when every frame sees every other.
+        Shape [B or 1, 1, N, N], True where a query may look; for more than
+        four windows of frames that of `chunk_mask`; None when every frame
+        sees every other.
 
     Example
     -------
@@ -163,6 +174,8 @@ def attention_mask(num_frames, mask, window, device):
             [1, 1, 1],
             [0, 1, 1]], dtype=torch.int32)
     """
+    if window and num_frames > 4 * window:
+        return chunk_mask(num_frames, mask, window, device)
     allowed = None
     if window is not None:
         position = torch.arange(num_frames, device=device)
