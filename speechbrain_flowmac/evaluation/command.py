@@ -275,17 +275,12 @@ def evaluate(args):
     for name, why in missing.items():
         note(f"metric {name} is left out: {why}")
     for system in systems:
-        if system["unavailable"] is not None:
-            note(f"{system['name']} is unavailable: {system['unavailable']}")
+        if system.unavailable is not None:
+            note(f"{system.name} is unavailable: {system.unavailable}")
 
     complaints = Complaints(args.debug)
     packages = {p for metric in chosen.values() for p in metric.packages}
-    results = {
-        "version": 1,
-        "command": shlex.join(["flowmac", *args.argv]),
-        "machine": speed.machine(args.threads, [*PACKAGES, *sorted(packages)]),
-    }
-    results |= runner.evaluate(
+    results = runner.evaluate(
         conditions,
         names,
         systems,
@@ -293,13 +288,17 @@ def evaluate(args):
         args.threads,
         complaints,
     )
-    if not results["files"]:
+    if not results.files:
         raise ValueError(f"none of the {len(names)} files can be read")
+    results.command = shlex.join(["flowmac", *args.argv])
+    results.machine = speed.machine(
+        args.threads, [*PACKAGES, *sorted(packages)]
+    )
     if not args.no_speed:
         speed.measure_systems(
             conditions,
-            results["systems"],
-            [file["name"] for file in results["files"]],
+            results.systems,
+            [file.name for file in results.files],
             args.threads,
             args.speed_anew,
             complaints,

@@ -1,7 +1,7 @@
 """What systems say of themselves, before they code anything."""
 
 from speechbrain_flowmac.console import UsageError, one_line
-from speechbrain_flowmac.evaluation.results import REFERENCE
+from speechbrain_flowmac.evaluation.results import REFERENCE, SystemInfo
 from speechbrain_flowmac.evaluation.systems import UnavailableError
 from speechbrain_flowmac.evaluation.workers import TaskError, Workers
 
@@ -22,18 +22,14 @@ def describe(names, conditions, threads=1):
 
     Returns
     -------
-    list of dict
-        First of the reference, then of each system once; those that can run
-        have a fingerprint.
+    list of SystemInfo
+        First of the reference, then of each system once.
 
     Raises
     ------
     UsageError
         For a name that means nothing.
     """
-    reference = _blank_system(REFERENCE)
-    reference |= {"label": "Reference", "kind": "reference"}
-    reference |= {"sample_rate": conditions.sample_rate}
     names = list(dict.fromkeys(names))
     tasks = [(conditions.make_system, name) for name in names]
     found = {}
@@ -44,32 +40,24 @@ def describe(names, conditions, threads=1):
             if isinstance(about, TaskError):
                 raise TaskError(f"{names[number]}: {about}", about.where)
             found[names[number]] = about
+    rate = conditions.sample_rate
+    reference = SystemInfo(REFERENCE, "Reference", "reference", rate)
     return [reference, *found.values()]
 
 
-def _blank_system(name):
-    return {
-        "name": name,
-        "label": name,
-        "kind": "codec",
-        "sample_rate": None,
-        "unavailable": None,
-        "kbps": None,
-        "speed": None,
-        "tokens": None,
-        "options": {},
-    }
-
-
 def _describe(make_system, name):
-    about = _blank_system(name)
     try:
         system = make_system(name)
     except UnavailableError as error:
-        about["unavailable"] = one_line(error).removeprefix(f"{name}: ")
-        return about
+        why = one_line(error).removeprefix(f"{name}: ")
+        return SystemInfo(name, name, unavailable=why)
     except ValueError as error:
         return UsageError(one_line(error))
-    for key in ("label", "kind", "sample_rate", "options", "fingerprint"):
-        about[key] = getattr(system, key)
-    return about
+    return SystemInfo(
+        name,
+        system.label,
+        system.kind,
+        system.sample_rate,
+        options=system.options,
+        fingerprint=system.fingerprint,
+    )

@@ -12,13 +12,15 @@ import math
 import re
 import textwrap
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from speechbrain_flowmac.evaluation.formats import printable
 from speechbrain_flowmac.evaluation.labels import Labels
-from speechbrain_flowmac.evaluation.statistics import scores
+from speechbrain_flowmac.evaluation.results import Plot, SystemInfo
 from speechbrain_flowmac.evaluation.tables import by_rate
 from speechbrain_flowmac.files import atomic_write
 
@@ -61,21 +63,9 @@ NUMBER = re.compile(r"\b\d[\w.]*")
 
 
 class Point(NamedTuple):
-    """A system in a plot.
+    """A system in a plot: a mean, its interval, and what it is the mean of."""
 
-    Arguments
-    ---------
-    system : dict
-        As in the results.
-    mean : float
-        What is plotted.
-    low, high : float
-        Interval of the mean.
-    values : list of float
-        What it is the mean of.
-    """
-
-    system: dict
+    system: SystemInfo
     mean: float
     low: float
     high: float
@@ -91,15 +81,14 @@ def write_plots(results, folder):
 
     Arguments
     ---------
-    results : dict
-        As of results.json, with its summary.
+    results : Results
+        With its summary.
     folder : str or path-like
         It exists; the plots go into `plots` in it.
 
     Returns
     -------
-    list of dict
-        "title", and "path" relative to `folder`, with "/".
+    list of Plot
 
     Raises
     ------
@@ -119,7 +108,7 @@ def write_plots(results, folder):
             path = f"{FOLDER}/{name}.svg"
             with atomic_write(folder / path) as file:
                 file.write(image.getvalue())
-            plots.append({"title": title, "path": path})
+            plots.append(Plot(title, path))
     return plots
 
 
@@ -140,11 +129,12 @@ def _style():
 
 def _figures(results):
     """Name, title and figure of each plot."""
-    systems = by_rate(results["systems"])
-    looks = _looks(_family(s) for s in results["systems"] if s["kbps"])
+    systems = [replace(s, label=printable(s.label)) for s in results.systems]
+    looks = _looks(_family(s) for s in systems if s.kbps)
+    systems = by_rate(systems)
     points = {
-        metric["name"]: _points(results, systems, metric["name"])
-        for metric in results["metrics"]
+        metric.name: _points(results, systems, metric.name)
+        for metric in results.metrics
     }
     kinds = (
         ("rate", "Quality against bit rate", _rate_figure),
@@ -152,17 +142,17 @@ def _figures(results):
         ("steps", "Quality against solver steps", _steps_figure),
     )
     for kind, title, draw in kinds:
-        for metric in results["metrics"]:
-            name, heading = metric["name"], metric["heading"]
-            better = "higher" if metric["higher_is_better"] else "lower"
+        for metric in results.metrics:
+            name, heading = metric.name, metric.heading
+            better = "higher" if metric.higher_is_better else "lower"
             axis = f"{heading} ({better} is better)"
             figure = draw(points[name], axis, looks)
             if figure is not None:
                 yield f"{kind}-{name}", f"{title}: {heading}", figure
     timed = [
-        Point(system, *[system["speed"]["decode_rtf"]] * 3, [])
+        Point(system, *[system.speed.decode_rtf] * 3, [])
         for system in systems
-        if system["speed"]
+        if system.speed
     ]
     figure = _steps_figure(timed, "Decoding (seconds per second)", looks)
     if figure is not None:
@@ -171,34 +161,32 @@ def _figures(results):
 
 def _points(results, systems, metric):
     """Of the systems that have a mean."""
-    means = {
-        x["system"]: x for x in results["summary"] if x["metric"] == metric
-    }
+    means = {x.system: x for x in results.summary if x.metric == metric}
     return [
         Point(
             system,
-            *(means[system["name"]][key] for key in ("mean", "low", "high")),
+            *(getattr(means[system.name], x) for x in ("mean", "low", "high")),
             [
                 x
-                for x in scores(results, system["name"], metric)
+                for x in results.scores(system.name, metric)
                 if x is not None and not math.isnan(x)
             ],
         )
         for system in systems
-        if system["name"] in means
+        if system.name in means
     ]
 
 
 def _rate_figure(points, axis, looks):
     """Systems with a bit rate as points, the others as horizontal lines."""
-    rated = [p for p in points if p.system["kbps"]]
+    rated = [p for p in points if p.system.kbps]
     if not rated:
         return None
     figure, axes = _subplots(HEIGHT)
-    level = [p for p in points if not p.system["kbps"]]
+    level = [p for p in points if not p.system.kbps]
     for point in level:
         axes.axhline(point.mean, color=GREY, linestyle=(0, (4, 3)))
-    rates = sorted({p.system["kbps"] for p in rated})
+    rates = sorted({p.system.kbps for p in rated})
     axes.set_xscale("log")
     axes.set_xlim(rates[0] / 1.4, rates[-1] * 1.4)
     axes.set_xlabel("Bit rate (kbps)")
@@ -208,8 +196,8 @@ def _rate_figure(points, axis, looks):
     axes.set_xticks([], minor=True)
     families = [
         (
-            _shared([RATE.sub("", p.system["label"]) for p in members]),
-            [p.system["kbps"] for p in members],
+            _shared([RATE.sub("", p.system.label) for p in members]),
+            [p.system.kbps for p in members],
             members,
             looks[family],
         )
@@ -248,7 +236,7 @@ def _spread_figure(points, axis, looks):
             markeredgewidth=1.6,
             capsize=2.5,
         )
-    labels = [textwrap.fill(p.system["label"], 25) for p in points]
+    labels = [textwrap.fill(p.system.label, 25) for p in points]
     axes.set_yticks(range(len(points)), labels, fontsize=9)
     axes.set_ylim(len(points) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
@@ -259,8 +247,8 @@ def _spread_figure(points, axis, looks):
 
 def _steps_figure(points, axis, looks):
     """Systems that differ only in their steps, joined."""
-    points = [p for p in points if "steps" in p.system["options"]]
-    counts = sorted({p.system["options"]["steps"] for p in points})
+    points = [p for p in points if "steps" in p.system.options]
+    counts = sorted({p.system.options["steps"] for p in points})
     if len(counts) < 2:
         return None
     figure, axes = _subplots(HEIGHT)
@@ -269,12 +257,12 @@ def _steps_figure(points, axis, looks):
     axes.set_xlim(-0.4, len(counts) - 0.6)
     axes.set_xlabel("Steps of the solver")
     axes.set_ylabel(axis)
-    groups = _grouped(points, lambda s: STEPS.sub("", s["label"]))
+    groups = _grouped(points, lambda s: STEPS.sub("", s.label))
     own = _looks(groups)
     lines = [
         (
             label,
-            [counts.index(p.system["options"]["steps"]) for p in members],
+            [counts.index(p.system.options["steps"]) for p in members],
             members,
             own[label],
         )
@@ -310,7 +298,7 @@ def _draw_families(axes, families, level):
         labels.avoid(ends, [point.mean] * 2, 1)
     for point in level:
         labels.put_on_line(
-            point.system["label"], point.mean, fontsize=9, color=GREY
+            point.system.label, point.mean, fontsize=9, color=GREY
         )
     for label, x, y, _, colour in sorted_families:
         places = list(zip(x, y, strict=True))
@@ -341,10 +329,10 @@ def _interval(points):
 
 def _family(system):
     """What a line joins: one codec at several rates, all else alike."""
-    if system["kind"] == "folder":
-        return system["name"]
+    if system.kind == "folder":
+        return system.name
     # modes and qualities are numbers too
-    return NUMBER.sub("", system["label"]), system["options"].get("steps")
+    return NUMBER.sub("", system.label), system.options.get("steps")
 
 
 def _shared(labels):

@@ -1,13 +1,13 @@
-"""Tables of the report, as HTML that a script may sort.
+"""Tables of the report; the page's template draws them.
 
-A table is a list of columns, each of which knows its heading and how to make
-its cell of a row, so that headings and cells cannot disagree.
+A column knows its heading and how to make its cell of a row, so that headings
+and cells cannot disagree.
 """
 
+import itertools
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
-from speechbrain_flowmac.evaluation.markup import element, join
 from speechbrain_flowmac.evaluation.results import REFERENCE
 
 # Kinds of metrics, in the order of the columns
@@ -18,63 +18,63 @@ KINDS = {
 BLANK = "–"
 
 
-class Cell(NamedTuple):
-    """What a cell shows and what it is sorted by.
+@dataclass
+class Cell:
+    """What a cell shows, and the value it is sorted by; None sorts last."""
 
-    Arguments
-    ---------
-    content : object
-        As for `markup.join`.
-    value : float or str or None
-        None sorts last.
-    title : str or None
-        More about it.
-    """
-
-    content: object
-    value: object = None
-    title: str | None = None
+    text: str
+    value: float | str | None = None
+    notes: list[str] = field(default_factory=list)
+    error: str = ""
+    title: str = ""
 
 
-class Column(NamedTuple):
-    """One column.
-
-    Arguments
-    ---------
-    heading : str
-        Of the column.
-    cell : Callable
-        `cell(row) -> Cell`.
-    higher_is_better : bool or None
-        None where neither is.
-    group : str
-        Heading above the headings of neighbouring columns of one group.
-    """
+@dataclass
+class Column:
+    """A heading, and `cell(row) -> Cell`; neighbours of a group share one
+    heading above theirs."""
 
     heading: str
     cell: Callable
     higher_is_better: bool | None = None
     group: str = ""
+    index: int = 0
+
+
+class Table:
+    """Rows of cells; `refused` are pairs of label and reason, and stay last.
+
+    Example
+    -------
+    >>> columns = [Column("a", Cell), Column("b", lambda x: number(2 * x, 1))]
+    >>> [cell.text for cell in Table("Twice", columns, [1, 2]).rows[1]]
+    [2, '4.0']
+    """
+
+    def __init__(self, caption, columns, rows, refused=()):
+        self.caption = caption
+        for index, column in enumerate(columns):
+            column.index = index
+        self.columns = columns
+        self.groups = [
+            (group, list(members))
+            for group, members in itertools.groupby(
+                columns, lambda column: column.group
+            )
+        ]
+        # a line sets groups apart
+        self.begins = {members[0].index for _, members in self.groups[1:]}
+        self.rows = [[column.cell(row) for column in columns] for row in rows]
+        self.refused = list(refused)
 
 
 def number(value, decimals):
     """Cell of a number, or of none.
 
-    Arguments
-    ---------
-    value : float or None
-        What to show.
-    decimals : int
-        How many.
-
-    Returns
-    -------
-    Cell
-
     Example
     -------
-    >>> number(1.257, 2).content, number(None, 2).content
-    ('1.26', '–')
+    >>> number(1.257, 2).text, number(-0.001, 1).text, number(None, 2).text
+    ('1.26', '0.0', '–')
     """
     if value is None:
         return Cell(BLANK)
@@ -83,363 +83,167 @@ def number(value, decimals):
     return Cell(text.replace("-", "−"), value)
 
 
-def table(caption, columns, rows, refused=()):
-    """One table, in a box that scrolls if it is too wide.
-
-    Arguments
-    ---------
-    caption : str
-        Above it.
-    columns : list of Column
-        The first is the heading of its row.
-    rows : list
-        What the columns make cells of.
-    refused : list of tuple
-        Label and reason of rows that have no cells; they stay last.
-
-    Returns
-    -------
-    Markup
-
-    Example
-    -------
-    >>> columns = [Column("a", Cell), Column("b", lambda x: number(2 * x, 1))]
-    >>> html = table("Twice", columns, [1, 2], [("three", "too many")])
-    >>> '<th scope="row">2</th><td data-value="4">4.0</td>' in html
-    True
-    """
-    # where a group begins: what a line sets apart
-    begins = [
-        bool(i) and column.group != columns[i - 1].group
-        for i, column in enumerate(columns)
-    ]
-    return element(
-        "div",
-        element(
-            "table",
-            element("caption", caption),
-            _head(columns, begins),
-            element("tbody", (_row(columns, begins, row) for row in rows)),
-            refused
-            and element(
-                "tbody",
-                (
-                    element(
-                        "tr",
-                        element("th", label, scope="row"),
-                        element("td", reason, colspan=len(columns) - 1),
-                    )
-                    for label, reason in refused
-                ),
-                class_="refused",
-            ),
-        ),
-        class_="scroll",
-        # what scrolls must be reachable without a mouse
-        tabindex=0,
-        role="region",
-        aria_label=caption,
-    )
-
-
-def _head(columns, begins):
-    """Headings; groups get a row above them."""
-    grouped = any(column.group for column in columns)
-    above, below = [], []
-    for index, column in enumerate(columns):
-        single = grouped and not column.group
-        heading = element(
-            "th",
-            element("span", column.heading, class_="heading"),
-            _direction(column.higher_is_better),
-            scope="col",
-            rowspan=2 if single else None,
-            data_column=index,
-            class_="begins" if begins[index] else None,
-        )
-        (above if single else below).append(heading)
-        if column.group and (begins[index] or not index):
-            above.append(
-                element(
-                    "th",
-                    column.group,
-                    scope="colgroup",
-                    colspan=sum(x.group == column.group for x in columns),
-                    class_="begins" if begins[index] else None,
-                )
-            )
-    return element(
-        "thead", (element("tr", row) for row in (above, below) if row)
-    )
-
-
-def _direction(higher_is_better):
-    if higher_is_better is None:
-        return None
-    arrow, word = ("↑", "higher") if higher_is_better else ("↓", "lower")
-    label = f"{word} is better"
-    return join(
-        " ", element("span", arrow, role="img", aria_label=label, title=label)
-    )
-
-
-def _row(columns, begins, row):
-    cells = []
-    for index, column in enumerate(columns):
-        cell = column.cell(row)
-        cells.append(
-            element(
-                "td" if index else "th",
-                cell.content,
-                scope=None if index else "row",
-                data_value=cell.value,
-                title=cell.title,
-                class_="begins" if begins[index] else None,
-            )
-        )
-    return element("tr", cells)
-
-
-# Tables of an evaluation
-
-
 def ordered(systems):
-    """Systems as the page has them: the reference first.
-
-    Arguments
-    ---------
-    systems : list of dict
-        As in the results.
-
-    Returns
-    -------
-    list of dict
-
-    Example
-    -------
-    >>> [x["name"] for x in ordered([{"name": "a"}, {"name": "reference"}])]
-    ['reference', 'a']
-    """
-    return sorted(systems, key=lambda system: system["name"] != REFERENCE)
+    """Systems as the page has them: the reference first."""
+    return sorted(systems, key=lambda system: system.name != REFERENCE)
 
 
 def systems_table(results):
-    """Means of all metrics and speed, one row per system.
-
-    Arguments
-    ---------
-    results : dict
-        Of the evaluation.
-
-    Returns
-    -------
-    Markup
-    """
-    summary = {(x["system"], x["metric"]): x for x in results["summary"]}
+    """Means of all metrics and speed, one row per system."""
+    means = results.means()
     columns = [
         Column("System", lambda system: _name(system, results)),
-        Column("kbps", lambda system: number(system["kbps"], 2)),
-    ]
-    columns += _metric_columns(
-        results,
-        lambda system, metric: _mean(
-            summary.get((system["name"], metric["name"]), {}), metric
+        Column("kbps", lambda system: number(system.kbps, 2)),
+        *_metric_columns(
+            results,
+            lambda system, metric: _mean(
+                means.get((system.name, metric.name)), metric.decimals
+            ),
         ),
-    )
-    if any(system["speed"] for system in results["systems"]):
-        columns += _factors("Real-time factor")
-    systems = ordered(results["systems"])
-    return table(
+    ]
+    if any(system.speed for system in results.systems):
+        columns += _factors()
+    systems = ordered(results.systems)
+    return Table(
         "Means, ± half their 95 % intervals",
         columns,
-        [x for x in systems if not x["unavailable"]],
+        [x for x in systems if not x.unavailable],
         [
-            (x["label"], f"not available: {x['unavailable']}")
+            (x.label, f"not available: {x.unavailable}")
             for x in systems
-            if x["unavailable"]
+            if x.unavailable
         ],
     )
 
 
 def scores_table(results, file):
-    """Scores of one utterance, one row per system.
-
-    Arguments
-    ---------
-    results : dict
-        Of the evaluation.
-    file : str
-        Name of the utterance.
-
-    Returns
-    -------
-    Markup
-    """
-    scored = {x["system"]: x for x in results["results"] if x["file"] == file}
-    systems = [x for x in ordered(results["systems"]) if x["name"] in scored]
-
-    def of(result_key, decimals):
-        return lambda x: number(scored[x["name"]].get(result_key), decimals)
-
+    """Scores of one utterance, by its name, one row per system."""
+    labels = {x.name: x.label for x in results.systems}
+    found = {x.system: x for x in results.results if x.file == file}
+    rows = [found[x.name] for x in ordered(results.systems) if x.name in found]
     columns = [
-        Column("System", _label),
-        Column("kbps", of("kbps", 2)),
-    ]
-    columns += _metric_columns(
-        results,
-        lambda system, metric: number(
-            scored[system["name"]]["scores"].get(metric["name"]),
-            metric["decimals"],
+        Column("System", lambda x: Cell(labels[x.system], labels[x.system])),
+        Column("kbps", lambda x: number(x.kbps, 2)),
+        *_metric_columns(
+            results,
+            lambda x, metric: number(
+                x.scores.get(metric.name), metric.decimals
+            ),
         ),
-    )
-    columns += [
-        Column("delay, ms", of("delay_ms", 1), group="Compensated"),
-        Column("gain, dB", of("gain_db", 1), group="Compensated"),
+        Column(
+            "delay, ms", lambda x: number(x.delay_ms, 1), None, "Compensated"
+        ),
+        Column("gain, dB", lambda x: number(x.gain_db, 1), None, "Compensated"),
     ]
-    return table(
+    return Table(
         "Scores of this utterance",
         columns,
-        [x for x in systems if not scored[x["name"]]["error"]],
-        [
-            (x["label"], f"failed: {scored[x['name']]['error']}")
-            for x in systems
-            if scored[x["name"]]["error"]
-        ],
+        [x for x in rows if not x.error],
+        [(labels[x.system], f"failed: {x.error}") for x in rows if x.error],
     )
 
 
 def tokens_table(results):
-    """How systems use their codebooks.
-
-    Arguments
-    ---------
-    results : dict
-        Of the evaluation.
-
-    Returns
-    -------
-    Markup or None
-        None if no system has tokens.
-    """
-    systems = [x for x in ordered(results["systems"]) if x["tokens"]]
+    """How systems use their codebooks; None if none has tokens."""
+    systems = [x for x in ordered(results.systems) if x.tokens]
     if not systems:
         return None
-    most = max(len(x["tokens"]["usage"]) for x in systems)
 
-    def of(key, index, scale, decimals):
-        def cell(system):
-            values = system["tokens"][key]
-            if index >= len(values):
-                return Cell(BLANK)
-            return number(scale * values[index], decimals)
+    def columns_of(group, values, decimals):
+        most = max(len(values(x.tokens)) for x in systems)
 
-        return cell
+        def cell(system, index):
+            found = values(system.tokens)[index : index + 1]
+            return number(found[0] if found else None, decimals)
+
+        return [
+            Column(str(i + 1), lambda x, i=i: cell(x, i), None, group)
+            for i in range(most)
+        ]
 
     columns = [
         Column("System", _label),
-        Column("codes", lambda x: number(x["tokens"]["codebook_size"], 0)),
-        Column("bits spent", lambda x: number(x["tokens"]["bits_spent"], 2)),
+        Column("codes", lambda x: number(x.tokens.codebook_size, 0)),
+        Column("bits spent", lambda x: number(x.tokens.bits_spent, 2)),
+        *columns_of(
+            "Entropy of each codebook, bits", lambda x: x.entropy_bits, 2
+        ),
+        *columns_of(
+            "Codes of each codebook in use, %",
+            lambda x: [100 * share for share in x.usage],
+            0,
+        ),
     ]
-    for group, key, scale, decimals in (
-        ("Entropy of each codebook, bits", "entropy_bits", 1, 2),
-        ("Codes of each codebook in use, %", "usage", 100, 0),
-    ):
-        columns += [
-            Column(str(i + 1), of(key, i, scale, decimals), group=group)
-            for i in range(most)
-        ]
-    return table("Use of the codebooks", columns, systems)
+    return Table("Use of the codebooks", columns, systems)
 
 
 def speed_table(results):
-    """Time and memory.
-
-    Arguments
-    ---------
-    results : dict
-        Of the evaluation.
-
-    Returns
-    -------
-    Markup or None
-        None if no system was timed.
-    """
-    systems = [x for x in ordered(results["systems"]) if x["speed"]]
+    """Time and memory; None if no system was timed."""
+    systems = [x for x in ordered(results.systems) if x.speed]
     if not systems:
         return None
-
-    def of(key, decimals):
-        return lambda system: number(system["speed"].get(key), decimals)
-
     columns = [
         Column("System", _label),
-        *_factors("Real-time factor"),
-        Column("loading, s", of("load_seconds", 2)),
-        Column("peak memory, MB", of("peak_memory_mb", 0)),
-        Column("threads", of("threads", 0)),
-        Column("audio coded, s", of("seconds_coded", 1)),
+        *_factors(),
+        Column("loading, s", lambda x: number(x.speed.load_seconds, 2)),
+        Column("peak memory, MB", lambda x: number(x.speed.peak_memory_mb, 0)),
+        Column("threads", lambda x: number(x.speed.threads, 0)),
+        Column("audio coded, s", lambda x: number(x.speed.seconds_coded, 1)),
     ]
-    return table("Time and memory", columns, systems)
+    return Table("Time and memory", columns, systems)
 
 
 def _label(system):
-    return Cell(system["label"], system["label"])
+    return Cell(system.label, system.label)
 
 
 def _metric_columns(results, cell):
     """Columns of all metrics, those of a kind together."""
     return [
         Column(
-            metric["heading"],
-            lambda system, metric=metric: cell(system, metric),
-            metric["higher_is_better"],
+            metric.heading,
+            lambda row, metric=metric: cell(row, metric),
+            metric.higher_is_better,
             group,
         )
         for kind, group in KINDS.items()
-        for metric in results["metrics"]
-        if metric["kind"] == kind
+        for metric in results.metrics
+        if metric.kind == kind
     ]
 
 
-def _factors(group):
-    def of(key):
-        return lambda system: number((system["speed"] or {}).get(key), 3)
-
+def _factors():
     return [
-        Column("encode", of("encode_rtf"), False, group),
-        Column("decode", of("decode_rtf"), False, group),
+        Column(
+            name,
+            lambda x, key=f"{name}_rtf": number(getattr(x.speed, key, None), 3),
+            False,
+            "Real-time factor",
+        )
+        for name in ("encode", "decode")
     ]
 
 
 def _name(system, results):
     """Label of a system, what kind it is, and how often it failed."""
-    notes = []
-    if system["kind"] in ("anchor", "folder"):
-        notes.append(element("small", system["kind"]))
+    cell = _label(system)
+    if system.kind in ("anchor", "folder"):
+        cell.notes.append(system.kind)
     failed = sum(
-        bool(x["error"])
-        for x in results["results"]
-        if x["system"] == system["name"]
+        bool(x.error) for x in results.results if x.system == system.name
     )
     if failed:
-        text = f"failed on {failed} of {len(results['files'])}"
-        notes.append(element("small", text, class_="error"))
-    return Cell(
-        join(system["label"], ([" ", x] for x in notes)), system["label"]
-    )
+        cell.error = f"failed on {failed} of {len(results.files)}"
+    return cell
 
 
-def _mean(entry, metric):
+def _mean(entry, decimals):
     """A mean and half the width of its interval."""
-    decimals = metric["decimals"]
-    cell = number(entry.get("mean"), decimals)
-    low, high = entry.get("low"), entry.get("high")
-    if cell.value is None or low is None or high is None:
-        return cell
-    half = element("small", f" ±{(high - low) / 2:.{decimals}f}")
-    return Cell(
-        join(cell.content, half),
-        cell.value,
-        f"{low:.{decimals}f} to {high:.{decimals}f}, "
-        f"utterances: {entry['count']}",
-    )
+    cell = number(entry and entry.mean, decimals)
+    if cell.value is not None and None not in (entry.low, entry.high):
+        cell.notes = [f"±{(entry.high - entry.low) / 2:.{decimals}f}"]
+        cell.title = (
+            f"{entry.low:.{decimals}f} to {entry.high:.{decimals}f}, "
+            f"utterances: {entry.count}"
+        )
+    return cell

@@ -159,6 +159,20 @@ class Results:
     machine: Machine = field(default_factory=Machine)
     version: int = VERSION
 
+    def means(self):
+        """The summary by names of system and metric."""
+        return {(x.system, x.metric): x for x in self.summary}
+
+    def scores(self, system, metric):
+        """Scores of a system by a metric in the order of the files, None
+        where there is none."""
+        found = {
+            x.file: x.scores.get(metric)
+            for x in self.results
+            if x.system == system
+        }
+        return [found.get(file.name) for file in self.files]
+
     def to_json(self):
         """What JSON takes; None where a number is NaN or infinite."""
         return _finite(asdict(self))

@@ -2,15 +2,20 @@
 
 import json
 import re
-from collections import defaultdict
 from pathlib import PurePosixPath
 
 from speechbrain_flowmac.console import UsageError, audio_endings, bar
 from speechbrain_flowmac.evaluation import plots, report, tables
-from speechbrain_flowmac.evaluation.results import REFERENCE, RESULTS_FILE
+from speechbrain_flowmac.evaluation.results import (
+    REFERENCE,
+    RESULTS_FILE,
+    MetricInfo,
+    Result,
+    Results,
+    Unreadable,
+)
 from speechbrain_flowmac.evaluation.scoring import (
     CACHE_FOLDER,
-    blank_result,
     evaluate_one,
     prepare,
 )
@@ -25,12 +30,12 @@ from speechbrain_flowmac.files import atomic_write
 
 
 def find_recordings(data, output, limit=None):
-    """Names of the recordings in a folder.
+    """Names of the audio files in a folder, which is searched.
 
     Arguments
     ---------
     data : Path
-        The folder; it is searched.
+        The folder.
     output : Path
         Audio in this folder is left out.
     limit : int or None
@@ -39,12 +44,7 @@ def find_recordings(data, output, limit=None):
     Returns
     -------
     list of str
-        Relative to the folder, sorted.
-
-    Raises
-    ------
-    UsageError
-        If there are none.
+        Relative to the folder, sorted; UsageError if there are none.
     """
     if not data.is_dir():
         raise UsageError(f"no such folder: {data}")
@@ -63,18 +63,7 @@ def find_recordings(data, output, limit=None):
 
 
 def check_output(output):
-    """Refuses a folder that has something else in it.
-
-    Arguments
-    ---------
-    output : Path
-        Where results shall go.
-
-    Raises
-    ------
-    UsageError
-        If it is no folder, or has files but none of an evaluation.
-    """
+    """UsageError if a path is no folder, or has files but no evaluation."""
     if not output.exists():
         return
     if not output.is_dir():
@@ -98,8 +87,8 @@ def evaluate(conditions, names, systems, jobs=1, threads=1, complain=None):
         Of the evaluation.
     names : list of str
         Of the recordings.
-    systems : list of dict
-        From `descriptions.describe`.
+    systems : list of SystemInfo
+        From `descriptions.describe`; they get rates and tokens.
     jobs : int
         Processes.
     threads : int
@@ -109,47 +98,46 @@ def evaluate(conditions, names, systems, jobs=1, threads=1, complain=None):
 
     Returns
     -------
-    dict
-        "metrics", "systems" with rates and tokens, "files", "results", and
-        "unreadable": files that were left out, and why.
+    Results
+        Without speeds, summary and plots.
     """
     complain = complain or (lambda error, what: None)
     conditions.cache.folder.mkdir(parents=True, exist_ok=True)
     folders = dict(zip(names, audio_folders(names), strict=True))
-    runnable = [x for x in systems if x["unavailable"] is None]
+    runnable = [x for x in systems if x.unavailable is None]
     with Workers(jobs, threads) as workers:
         files, unreadable = _prepare(workers, conditions, folders, complain)
         found = _score(workers, conditions, folders, files, runnable, complain)
-    ours = defaultdict(list)
-    for file in files:
-        for system in runnable:
-            ours[system["name"]].append(found[file["name"], system["name"]])
-    return {
-        "metrics": [
-            {
-                "name": name,
-                "heading": metric.heading,
-                "decimals": metric.decimals,
-                "higher_is_better": metric.higher_is_better,
-                "kind": metric.kind,
-            }
+    for system in runnable:
+        ours = [found[file.name, system.name] for file in files]
+        rates = [x.kbps for x, _ in ours if x.kbps is not None]
+        tokens = [tokens for _, tokens in ours if tokens is not None]
+        system.kbps = sum(rates) / len(rates) if rates else None
+        system.tokens = token_statistics(tokens) if tokens else None
+    return Results(
+        metrics=[
+            MetricInfo(
+                name,
+                metric.heading,
+                metric.decimals,
+                metric.higher_is_better,
+                metric.kind,
+            )
             for name, metric in conditions.metrics.items()
         ],
-        "systems": [
-            system | _totals(ours[system["name"]]) for system in systems
-        ],
-        "files": files,
-        "results": [
-            found[file["name"], system["name"]][0]
+        systems=systems,
+        files=files,
+        results=[
+            found[file.name, system.name][0]
             for file in files
             for system in runnable
         ],
-        "unreadable": unreadable,
-    }
+        unreadable=unreadable,
+    )
 
 
 def _prepare(workers, conditions, folders, complain):
-    """Writes the references; returns files, and those that have none."""
+    """Writes the references; returns lists of `File` and `Unreadable`."""
     tasks = [
         (conditions, name, f"{folder}/{REFERENCE}.flac")
         for name, folder in folders.items()
@@ -160,7 +148,7 @@ def _prepare(workers, conditions, folders, complain):
             name = tasks[number][1]
             if isinstance(result, TaskError):
                 complain(result, name)
-                unreadable[name] = {"name": name, "error": str(result)}
+                unreadable[name] = Unreadable(name, str(result))
             else:
                 files[name] = result
             progress.update()
@@ -172,14 +160,14 @@ def _prepare(workers, conditions, folders, complain):
 
 def _score(workers, conditions, folders, files, systems, complain):
     """Results and tokens by names of file and system."""
-    slugs = file_names([system["name"] for system in systems])
+    slugs = file_names([system.name for system in systems])
     # system by system, so that no worker has several in memory
     tasks = [
         (
             conditions,
             system,
-            file["name"],
-            f"{folders[file['name']]}/{slug}.flac",
+            file.name,
+            f"{folders[file.name]}/{slug}.flac",
         )
         for system, slug in zip(systems, slugs, strict=True)
         for file in files
@@ -188,26 +176,16 @@ def _score(workers, conditions, folders, files, systems, complain):
     with bar(len(tasks), unit="pair", desc="coding and scoring") as progress:
         for number, result in workers.map(evaluate_one, tasks):
             _, system, name, _ = tasks[number]
-            what = f"{name} with {system['name']}"
+            what = f"{name} with {system.name}"
             if isinstance(result, TaskError):
                 complain(result, what)
-                result = blank_result(name, system["name"], str(result)), None
-            for metric, error in result[0]["metric_errors"].items():
+                result = Result(name, system.name, error=str(result)), None
+            for metric, error in result[0].metric_errors.items():
                 complain(TaskError(error), f"{metric} of {what}")
-            found[name, system["name"]] = result
+            found[name, system.name] = result
             progress.update()
             progress.set_postfix_str(f"{len(tasks) - len(found)} left")
     return found
-
-
-def _totals(found):
-    """Rate and tokens of a system from its results over all files."""
-    rates = [x["kbps"] for x, _ in found if x["kbps"] is not None]
-    tokens = [tokens for _, tokens in found if tokens is not None]
-    return {
-        "kbps": sum(rates) / len(rates) if rates else None,
-        "tokens": token_statistics(tokens) if tokens else None,
-    }
 
 
 def write(results, output, listen=None):
@@ -215,8 +193,8 @@ def write(results, output, listen=None):
 
     Arguments
     ---------
-    results : dict
-        Complete but for "summary" and "plots", which it gets.
+    results : Results
+        Complete but for summary and plots, which it gets.
     output : Path
         A folder.
     listen : int or None
@@ -227,10 +205,10 @@ def write(results, output, listen=None):
     Path
         Of the report.
     """
-    results["summary"] = summarise(results)
-    results["plots"] = plots.write_plots(results, output)
+    results.summary = summarise(results)
+    results.plots = plots.write_plots(results, output)
     with atomic_write(output / RESULTS_FILE, "w") as file:
-        json.dump(results, file, indent=1, allow_nan=False)
+        json.dump(results.to_json(), file, indent=1, allow_nan=False)
     tables.write_tables(results, output)
     return report.write_report(results, output, listen)
 
@@ -240,15 +218,6 @@ def write(results, output, listen=None):
 
 def audio_folders(names):
     """Folders for the audio of recordings, relative to the output.
-
-    Arguments
-    ---------
-    names : list of str
-        Of the recordings.
-
-    Returns
-    -------
-    list of str
 
     Example
     -------
@@ -261,16 +230,7 @@ def audio_folders(names):
 
 
 def file_names(systems):
-    """Names for files of systems, without an ending.
-
-    Arguments
-    ---------
-    systems : list of str
-        Their names.
-
-    Returns
-    -------
-    list of str
+    """Names for files of systems, by their names, without an ending.
 
     Example
     -------

@@ -30,7 +30,7 @@ from speechbrain_flowmac.evaluation.cache import (
     signal_digest,
     source_digest,
 )
-from speechbrain_flowmac.evaluation.results import REFERENCE
+from speechbrain_flowmac.evaluation.results import REFERENCE, File, Result
 from speechbrain_flowmac.evaluation.systems import Recording, make_system
 from speechbrain_flowmac.evaluation.systems.base import digest, to_pcm16
 from speechbrain_flowmac.files import atomic_write
@@ -85,52 +85,20 @@ class Conditions:
         return Cache(self.output / CACHE_FOLDER)
 
     def reference(self, name):
-        """What systems are compared with.
+        """What systems are compared with: float64 [T], of 16 bits.
 
-        Arguments
-        ---------
-        name : str
-            Of the recording.
-
-        Returns
-        -------
-        numpy.ndarray
-            float64 [T], of 16 bits.
-
-        Raises
-        ------
-        AudioFileError, SignalError
-            If the file cannot be read, or has no samples or no numbers.
+        AudioFileError if the file cannot be read, or has no samples or no
+        numbers.
         """
         return _reference(self.data / name, self.sample_rate, self.level_db)
 
     def recording(self, name, sample_rate):
-        """What a system is given.
-
-        Arguments
-        ---------
-        name : str
-            Of the recording.
-        sample_rate : int
-            Of the system, in Hz.
-
-        Returns
-        -------
-        Recording
-        """
+        """What a system of that rate is given: a `Recording`."""
         signal = resample(self.reference(name), self.sample_rate, sample_rate)
         return Recording(name, np.clip(signal, -1.0, 1.0), sample_rate)
 
     def write_audio(self, path, signal):
-        """Writes 16-bit FLAC.
-
-        Arguments
-        ---------
-        path : str
-            Relative to `output`.
-        signal : numpy.ndarray
-            float64 [T], of 16 bits.
-        """
+        """Writes 16-bit FLAC to a path relative to `output`."""
         packed = BytesIO()
         soundfile.write(
             packed, to_pcm16(signal), self.sample_rate, format="FLAC"
@@ -158,17 +126,7 @@ def _system(make, name):
 
 
 def round_to_16_bits(signal):
-    """The samples that a 16-bit file keeps.
-
-    Arguments
-    ---------
-    signal : numpy.ndarray
-        float, full scale -1..1; what is louder is clipped.
-
-    Returns
-    -------
-    numpy.ndarray
-        float64.
+    """The samples that a 16-bit file keeps; what is louder is clipped.
 
     Example
     -------
@@ -179,21 +137,7 @@ def round_to_16_bits(signal):
 
 
 def resample(signal, sample_rate, wanted):
-    """Changes the sample rate.
-
-    Arguments
-    ---------
-    signal : numpy.ndarray
-        Shape [T].
-    sample_rate : int
-        In Hz.
-    wanted : int
-        In Hz.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape [ceil(T * wanted / sample_rate)].
+    """A signal [T] at another rate: [ceil(T * wanted / sample_rate)].
 
     Example
     -------
@@ -222,13 +166,11 @@ def prepare(conditions, name, audio):
 
     Returns
     -------
-    dict
-        What `results["files"]` says of it.
+    File
     """
     reference = conditions.reference(name)
     conditions.write_audio(audio, reference)
-    seconds = len(reference) / conditions.sample_rate
-    return {"name": name, "seconds": seconds, "audio": audio}
+    return File(name, len(reference) / conditions.sample_rate, audio)
 
 
 def evaluate_one(conditions, system, name, audio):
@@ -238,8 +180,8 @@ def evaluate_one(conditions, system, name, audio):
     ---------
     conditions : Conditions
         Of the evaluation.
-    system : dict
-        Description of one that can run, with its fingerprint.
+    system : SystemInfo
+        One that can run, with its fingerprint.
     name : str
         Of the recording.
     audio : str
@@ -248,69 +190,34 @@ def evaluate_one(conditions, system, name, audio):
     Returns
     -------
     tuple
-        What `results["results"]` says of it; and its tokens with the size of
-        their codebooks, or None.
+        A `Result`; and the tokens with the size of their codebooks, or None.
     """
     reference = conditions.reference(name)
-    seconds = len(reference) / conditions.sample_rate
-    found = blank_result(name, system["name"])
+    found = Result(name, system.name, audio=audio)
     tokens = None
-    if system["name"] == REFERENCE:
-        signal, found["delay_ms"], found["gain_db"] = reference, 0.0, 0.0
+    if system.name == REFERENCE:
+        signal, found.delay_ms, found.gain_db = reference, 0.0, 0.0
     else:
         decoded = _decoded(conditions, system, name, reference)
-        signal, found["delay_ms"], found["gain_db"] = align(
+        signal, found.delay_ms, found.gain_db = align(
             reference,
             resample(
                 decoded["signal"].astype(np.float64),
-                system["sample_rate"],
+                system.sample_rate,
                 conditions.sample_rate,
             ),
             conditions.sample_rate,
         )
         signal = round_to_16_bits(signal)
         if "payload_bits" in decoded:
-            bits = int(decoded["payload_bits"])
-            found["payload_bits"] = bits
-            found["kbps"] = bits / seconds / 1000
+            found.payload_bits = int(decoded["payload_bits"])
+            seconds = len(reference) / conditions.sample_rate
+            found.kbps = found.payload_bits / seconds / 1000
         if "tokens" in decoded:
             tokens = decoded["tokens"], int(decoded["codebook_size"])
     conditions.write_audio(audio, signal)
-    found["audio"] = audio
-    found["scores"], found["metric_errors"] = _scores(
-        conditions, reference, signal
-    )
+    found.scores, found.metric_errors = _scores(conditions, reference, signal)
     return found, tokens
-
-
-def blank_result(name, system, error=None):
-    """A result of which nothing is known but what went wrong.
-
-    Arguments
-    ---------
-    name : str
-        Of the recording.
-    system : str
-        Name of the system.
-    error : str or None
-        In one line.
-
-    Returns
-    -------
-    dict
-    """
-    return {
-        "file": name,
-        "system": system,
-        "payload_bits": None,
-        "kbps": None,
-        "delay_ms": None,
-        "gain_db": None,
-        "scores": {},
-        "metric_errors": {},
-        "audio": None,
-        "error": error,
-    }
 
 
 def _decoded(conditions, about, name, reference):
@@ -322,13 +229,13 @@ def _decoded(conditions, about, name, reference):
         signal_digest(reference),
         conditions.sample_rate,
         name,
-        about["name"],
-        about["fingerprint"],
+        about.name,
+        about.fingerprint,
     )
     kept = cache.get_arrays("decoded", key)
     if kept is not None:
         return kept
-    system = _system(conditions.make_system, about["name"])
+    system = _system(conditions.make_system, about.name)
     recording = conditions.recording(name, system.sample_rate)
     coded = system.encode(recording)
     signal = np.asarray(system.decode(coded, recording), np.float32)

@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 from speechbrain_flowmac.console import bar
@@ -19,6 +20,7 @@ from speechbrain_flowmac.evaluation.cache import (
     package_versions,
     signal_digest,
 )
+from speechbrain_flowmac.evaluation.results import Machine, Speed, parse
 from speechbrain_flowmac.evaluation.systems.base import digest
 from speechbrain_flowmac.evaluation.workers import TaskError, Workers
 
@@ -34,8 +36,8 @@ def measure_systems(conditions, systems, names, threads, anew, complain):
     ---------
     conditions : Conditions
         Of the evaluation.
-    systems : list of dict
-        As `results["systems"]`; each codec that can run gets its speed.
+    systems : list of SystemInfo
+        Each codec that can run gets its speed.
     names : list of str
         Of recordings that can be read.
     threads : int
@@ -48,27 +50,27 @@ def measure_systems(conditions, systems, names, threads, anew, complain):
     codecs = [
         system
         for system in systems
-        if system["kind"] == "codec" and system["unavailable"] is None
+        if system.kind == "codec" and system.unavailable is None
     ]
     with bar(len(codecs), unit="system", desc="speed") as progress:
         for system in codecs:
             found = _known_or_measured(conditions, system, names, threads, anew)
             if isinstance(found, TaskError):
-                complain(found, f"speed of {system['name']}")
+                complain(found, f"speed of {system.name}")
             else:
-                system["speed"] = found
+                system.speed = found
             progress.update()
 
 
 def _known_or_measured(conditions, system, names, threads, anew):
-    rate = system["sample_rate"]
+    rate = system.sample_rate
     recordings = list(
         enough(conditions.recording(name, rate) for name in names)
     )
     key = digest(
         VERSION,
-        system["name"],
-        system["fingerprint"],
+        system.name,
+        system.fingerprint,
         threads,
         cpu(),
         platform.platform(),
@@ -76,13 +78,13 @@ def _known_or_measured(conditions, system, names, threads, anew):
     )
     known = conditions.cache.get_json("speed", key)
     if known is not None and not anew:
-        return known
-    task = (conditions.make_system, system["name"], recordings)
+        return parse(Speed, known, "cache")
+    task = (conditions.make_system, system.name, recordings)
     with Workers(1, threads) as workers:
         ((_, found),) = workers.map(measure, [task])
     if not isinstance(found, TaskError):
-        found["threads"] = threads
-        conditions.cache.put_json("speed", key, found)
+        found.threads = threads
+        conditions.cache.put_json("speed", key, asdict(found))
     return found
 
 
@@ -125,13 +127,13 @@ def measure(make_system, name, recordings, repeats=REPEATS):
         encoding.append(middle - start)
         decoding.append(time.perf_counter() - middle)
     seconds = sum(x.seconds for x in recordings)
-    return {
-        "encode_rtf": statistics.median(encoding) / seconds,
-        "decode_rtf": statistics.median(decoding) / seconds,
-        "load_seconds": load_seconds,
-        "peak_memory_mb": peak_memory() / 1e6,
-        "seconds_coded": seconds,
-    }
+    return Speed(
+        encode_rtf=statistics.median(encoding) / seconds,
+        decode_rtf=statistics.median(decoding) / seconds,
+        load_seconds=load_seconds,
+        peak_memory_mb=peak_memory() / 1e6,
+        seconds_coded=seconds,
+    )
 
 
 def enough(recordings, seconds=SECONDS):
@@ -222,20 +224,16 @@ def machine(threads, packages):
 
     Returns
     -------
-    dict
-        cpu, threads, platform and versions.
+    Machine
 
     Example
     -------
-    >>> machine(2, ["numpy"])["threads"]
+    >>> machine(2, ["numpy"]).threads
     2
     """
-    return {
-        "cpu": cpu(),
-        "threads": threads,
-        "platform": platform.platform(),
-        "versions": {
-            "python": platform.python_version(),
-            **package_versions(packages),
-        },
-    }
+    return Machine(
+        cpu(),
+        threads,
+        platform.platform(),
+        {"python": platform.python_version(), **package_versions(packages)},
+    )

@@ -1,13 +1,21 @@
-"""Means over files with their uncertainty, and how well tokens use their bits.
-
-`results` is what the runner writes to results.json: a dict with the lists
-"systems", "metrics", "files" and "results", one result a file and system.
-"""
+"""Means over files with their uncertainty, and how well tokens use their bits."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
+
+from speechbrain_flowmac.evaluation.results import Mean, Tokens
+
+
+class Interval(NamedTuple):
+    """A mean, the ends of its interval, and of how many values it is."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
 
 
 def bootstrap_interval(values, confidence=0.95, resamples=2000, seed=0):
@@ -23,16 +31,13 @@ def bootstrap_interval(values, confidence=0.95, resamples=2000, seed=0):
         One a file. NaN and None are left out; the order does not matter.
     confidence : float
         Within 0..1.
-    resamples : int
+    resamples, seed : int
         Of the bootstrap.
-    seed : int
-        The same values and seed give the same interval.
 
     Returns
     -------
-    tuple
-        Mean, low, high and the number of values. All NaN without a value;
-        one value, or equal ones, are their own interval.
+    Interval
+        All NaN without a value; one value, or equal ones, are their own.
 
     Example
     -------
@@ -43,11 +48,11 @@ def bootstrap_interval(values, confidence=0.95, resamples=2000, seed=0):
     values = np.sort(_numbers(values))
     values = values[~np.isnan(values)]
     if not len(values):
-        return math.nan, math.nan, math.nan, 0
+        return Interval(math.nan, math.nan, math.nan, 0)
     mean = float(values.mean())
     # values that differ by rounding only leave BCa nothing to divide by
     if np.isclose(values[0], values[-1], rtol=1e-9, atol=1e-12):
-        return float(values[0]), float(values[0]), float(values[0]), len(values)
+        return Interval(*[float(values[0])] * 3, len(values))
     interval = stats.bootstrap(
         (values,),
         np.mean,
@@ -56,10 +61,12 @@ def bootstrap_interval(values, confidence=0.95, resamples=2000, seed=0):
         method="BCa",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return mean, float(interval.low), float(interval.high), len(values)
+    # means of resamples leave the range by rounding
+    low, high = np.clip(interval, values[0], values[-1])
+    return Interval(mean, float(low), float(high), len(values))
 
 
-def paired_difference(values, others, confidence=0.95, resamples=2000, seed=0):
+def paired_difference(values, others, **options):
     """Mean of `values - others` over the files that have both.
 
     Files differ more than systems do. Where the files are the same, their
@@ -67,21 +74,18 @@ def paired_difference(values, others, confidence=0.95, resamples=2000, seed=0):
 
     Arguments
     ---------
-    values : iterable of float
-        One a file; NaN or None where there is none.
-    others : iterable of float
-        Of the other system, for the same files in the same order.
-    confidence, resamples, seed
-        As for `bootstrap_interval`.
+    values, others : iterable of float
+        One a file, in the same order; NaN or None where there is none.
+    **options
+        Of `bootstrap_interval`.
 
     Returns
     -------
-    tuple
-        As of `bootstrap_interval`.
+    Interval
 
     Example
     -------
-    >>> paired_difference([1.0, 2.0, None], [0.5, 1.5, 9.0])
+    >>> tuple(paired_difference([1.0, 2.0, None], [0.5, 1.5, 9.0]))
     (0.5, 0.5, 0.5, 2)
     """
     values, others = _numbers(values), _numbers(others)
@@ -90,84 +94,22 @@ def paired_difference(values, others, confidence=0.95, resamples=2000, seed=0):
             f"pairs are of the same files: found {len(values)} values and "
             f"{len(others)} others"
         )
-    return bootstrap_interval(values - others, confidence, resamples, seed)
-
-
-def scores(results, system, metric):
-    """One system's scores by one metric.
-
-    Arguments
-    ---------
-    results : dict
-        As of results.json.
-    system : str
-        Its name.
-    metric : str
-        Its name.
-
-    Returns
-    -------
-    list
-        In the order of results["files"]; None where there is no score.
-
-    Example
-    -------
-    >>> results = {
-    ...     "files": [{"name": "a.wav"}, {"name": "b.wav"}],
-    ...     "results": [
-    ...         {"file": "b.wav", "system": "x", "scores": {"pesq": 2.5}}
-    ...     ],
-    ... }
-    >>> scores(results, "x", "pesq")
-    [None, 2.5]
-    """
-    found = {
-        result["file"]: result["scores"].get(metric)
-        for result in results["results"]
-        if result["system"] == system
-    }
-    return [found.get(file["name"]) for file in results["files"]]
+    return bootstrap_interval(values - others, **options)
 
 
 def summarise(results):
-    """Mean and interval of every metric for every system.
-
-    Arguments
-    ---------
-    results : dict
-        As of results.json.
-
-    Returns
-    -------
-    list of dict
-        "system", "metric", "mean", "low", "high" and "count", in the order
-        of the systems and metrics; without those that have no score.
-
-    Example
-    -------
-    >>> results = {
-    ...     "files": [{"name": "a.wav"}],
-    ...     "metrics": [{"name": "pesq"}],
-    ...     "systems": [{"name": "x"}],
-    ...     "results": [
-    ...         {"file": "a.wav", "system": "x", "scores": {"pesq": 2.5}}
-    ...     ],
-    ... }
-    >>> summarise(results)[0]["mean"]
-    2.5
-    """
-    keys = ("mean", "low", "high", "count")
+    """Mean and interval of every metric for every system of `Results`, in
+    the order of these; without those that have no score: list of `Mean`."""
     rows = [
-        {
-            "system": system["name"],
-            "metric": metric["name"],
-            **dict(zip(keys, bootstrap_interval(found), strict=True)),
-        }
-        for system in results["systems"]
-        for metric in results["metrics"]
-        for found in [scores(results, system["name"], metric["name"])]
+        Mean(
+            system.name,
+            metric.name,
+            *bootstrap_interval(results.scores(system.name, metric.name)),
+        )
+        for system in results.systems
+        for metric in results.metrics
     ]
-    return [row for row in rows if row["count"]]
+    return [row for row in rows if row.count]
 
 
 def token_statistics(files):
@@ -185,10 +127,9 @@ def token_statistics(files):
 
     Returns
     -------
-    dict or None
-        "codebook_size", "bits_spent" on an index, and for each of the K
-        codebooks "usage", the share of codes that occur, 0..1, and
-        "entropy_bits", the bits that an index needs. None without tokens.
+    Tokens or None
+        For each of the K codebooks the share of codes that occur, 0..1, and
+        the bits that an index needs. None without tokens.
 
     Raises
     ------
@@ -197,8 +138,9 @@ def token_statistics(files):
 
     Example
     -------
-    >>> token_statistics([(np.array([[0, 5], [1, 5], [2, 5], [3, 5]]), 8)])
-    {'codebook_size': 8, 'usage': [0.5, 0.125], 'entropy_bits': [2.0, 0.0], 'bits_spent': 3.0}
+    >>> found = token_statistics([(np.array([[0, 5], [1, 5]]), 8)])
+    >>> found.usage, found.entropy_bits, found.bits_spent
+    ([0.25, 0.125], [1.0, 0.0], 3.0)
     """
     kinds = {(np.shape(tokens)[1], int(size)) for tokens, size in files}
     if len(kinds) > 1:
@@ -216,12 +158,12 @@ def token_statistics(files):
     shares = [
         np.bincount(column, minlength=size) / len(tokens) for column in tokens.T
     ]
-    return {
-        "codebook_size": size,
-        "usage": [float(np.mean(share > 0)) for share in shares],
-        "entropy_bits": [_entropy(share[share > 0]) for share in shares],
-        "bits_spent": float((size - 1).bit_length()),
-    }
+    return Tokens(
+        codebook_size=size,
+        usage=[float(np.mean(share > 0)) for share in shares],
+        entropy_bits=[_entropy(share[share > 0]) for share in shares],
+        bits_spent=float((size - 1).bit_length()),
+    )
 
 
 def _entropy(shares):

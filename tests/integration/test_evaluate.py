@@ -23,6 +23,7 @@ from speechbrain_flowmac import metrics
 from speechbrain_flowmac.cli import main
 from speechbrain_flowmac.evaluation import descriptions, runner, scoring
 from speechbrain_flowmac.evaluation.report import DEFAULT_LISTEN
+from speechbrain_flowmac.evaluation.results import Results, load_results, parse
 
 RESULTS = "report/results.json"
 
@@ -110,8 +111,7 @@ def contents(folder):
 
 
 def results():
-    with open(RESULTS) as file:
-        return json.load(file)
+    return load_results("report")
 
 
 # The results
@@ -121,35 +121,35 @@ def test_what_is_written(command, faked, here):
     result = command("--systems", "round:4", "plain", "missing")
     assert result.code == 0
     found = results()
-    assert found["version"] == 1
-    assert found["command"] == (
+    assert found.version == 1
+    assert found.command == (
         "flowmac evaluate --data data --output report "
         "--systems round:4 plain missing --no-speed"
     )
-    assert found["machine"]["threads"] == 1
-    assert found["machine"]["versions"]["numpy"] == np.__version__
-    assert "speechbrain-flowmac" in found["machine"]["versions"]
+    assert found.machine.threads == 1
+    assert found.machine.versions["numpy"] == np.__version__
+    assert "speechbrain-flowmac" in found.machine.versions
     names = ["reference", "round:4", "plain", "missing"]
-    assert [x["name"] for x in found["systems"]] == names
-    assert {(x["system"], x["metric"]) for x in found["summary"]} == {
+    assert [x.name for x in found.systems] == names
+    assert {(x.system, x.metric) for x in found.summary} == {
         (system, metric)
         for system in names[:3]
         for metric in ("loudness", "error")
     }
     written = ["results.csv", "summary.csv", "summary.md", "report.html"]
-    written += [x["path"] for x in found["plots"]]
-    written += [x["audio"] for x in found["results"] + found["files"]]
+    written += [x.path for x in found.plots]
+    written += [x.audio for x in found.results + found.files]
     for path in written:
         assert (here / "report" / path).is_file(), path
-    for result_ in found["results"]:
-        heard, rate = soundfile.read(here / "report" / result_["audio"])
+    for result_ in found.results:
+        heard, rate = soundfile.read(here / "report" / result_.audio)
         assert (len(heard), rate) == (12000, 24000)
     summary = (here / "report" / "summary.md").read_text()
     assert summary.strip() in result.out
     assert result.out.endswith("Listen and compare: report/report.html\n")
     assert "Rounding to 4 bits" in summary
     # not installed: a line here and there, no failure
-    assert found["systems"][3]["unavailable"] == "its program is not installed"
+    assert found.systems[3].unavailable == "its program is not installed"
     for text in (
         summary,
         (here / "report" / "report.html").read_text(),
@@ -183,17 +183,16 @@ def test_the_same_input_gives_the_same_results(evaluates, here):
     assert (here / RESULTS).read_bytes() == first
     assert len(fakes.logged("encode")) == coded
     shutil.rmtree(here / "report")
-    speeds = {x["name"]: x.pop("speed") for x in json.loads(first)["systems"]}
-    assert speeds["round:4"]["threads"] == 1 and speeds["plain"] is None
-    again = evaluates(*argv, speed=True)
-    again.pop("command"), again.pop("machine")
-    for system in again["systems"]:
-        system.pop("speed")
-    expected = json.loads(first)
-    for system in expected["systems"]:
-        system.pop("speed")
-    expected.pop("command"), expected.pop("machine")
-    assert again == expected
+    found = []
+    evaluates(*argv, speed=True)
+    for content in (first, (here / RESULTS).read_bytes()):
+        found.append(parse(Results, json.loads(content), "it"))
+        speeds = {x.name: x.speed for x in found[-1].systems}
+        assert speeds["round:4"].threads == 1 and speeds["plain"] is None
+        found[-1].command, found[-1].machine = "", None
+        for system in found[-1].systems:
+            system.speed = None
+    assert found[0] == found[1]
 
 
 def test_speeds_can_be_measured_anew(evaluates):
@@ -202,21 +201,21 @@ def test_speeds_can_be_measured_anew(evaluates):
     coded = len(fakes.logged("encode"))
     evaluates(*argv, "--speed-anew", "--threads", 2, speed=True)
     assert len(fakes.logged("encode")) == 2 * coded - 1
-    (system,) = (x for x in results()["systems"] if x["speed"] is not None)
-    assert system["speed"]["threads"] == results()["machine"]["threads"] == 2
+    (system,) = (x for x in results().systems if x.speed is not None)
+    assert system.speed.threads == results().machine.threads == 2
 
 
 def test_levels_and_limits(evaluates):
     found = evaluates("--systems", "round:12", "--limit", 1)
-    assert [x["name"] for x in found["files"]] == ["a.wav"]
-    rms = found["results"][0]["scores"]["loudness"]
+    assert [x.name for x in found.files] == ["a.wav"]
+    rms = found.results[0].scores["loudness"]
     assert 20 * np.log10(rms) == pytest.approx(-26, abs=0.01)
     found = evaluates("--systems", "round:12", "--level", -40)
-    rms = [x["scores"]["loudness"] for x in found["results"]]
+    rms = [x.scores["loudness"] for x in found.results]
     np.testing.assert_allclose(20 * np.log10(rms), -40, atol=0.1)
     found = evaluates("--systems", "plain", "--level", "none")
     kept, rate = soundfile.read("data/a.wav")
-    assert found["results"][0]["scores"]["loudness"] == pytest.approx(
+    assert found.results[0].scores["loudness"] == pytest.approx(
         np.sqrt(np.mean(kept**2))
     )
 
@@ -224,7 +223,7 @@ def test_levels_and_limits(evaluates):
 def test_output_may_lie_in_the_data(evaluates):
     for _ in range(2):
         found = evaluates("--systems", "plain", data=".")
-        assert [x["name"] for x in found["files"]] == [
+        assert [x.name for x in found.files] == [
             *("data/a.wav", "data/bad.wav")
         ]
 
@@ -253,10 +252,10 @@ def test_a_system_that_fails(command, faked):
         "flowmac: error: bad.wav with raise: no such luck at all",
         "flowmac: 1 error, see above",
     ]
-    found = {(x["file"], x["system"]): x for x in results()["results"]}
-    assert found["bad.wav", "raise"]["error"] == "no such luck at all"
-    assert found["bad.wav", "round:4"]["error"] is None
-    assert found["a.wav", "raise"]["error"] is None
+    found = {(x.file, x.system): x for x in results().results}
+    assert found["bad.wav", "raise"].error == "no such luck at all"
+    assert found["bad.wav", "round:4"].error is None
+    assert found["a.wav", "raise"].error is None
     again = command("--systems", "raise", "round:4", "--debug")
     assert again.code == 1
     assert fakes.logged("encode").count("raise bad.wav") == 2
@@ -269,10 +268,10 @@ def test_a_metric_that_fails(command, faked):
     assert result.code == 1
     text = "refusal of a.wav with round:4: no metric today"
     assert f"flowmac: error: {text}" in result.err.splitlines()
-    found = results()["results"][1]
-    assert found["error"] is None
-    assert found["scores"]["refusal"] is None
-    assert found["scores"]["error"] > 0
+    found = results().results[1]
+    assert found.error is None
+    assert found.scores["refusal"] is None
+    assert found.scores["error"] > 0
 
 
 def test_unreadable_files(command, faked, here):
@@ -281,8 +280,8 @@ def test_unreadable_files(command, faked, here):
     assert result.code == 1
     assert "flowmac: error: cannot read data/text.wav" in result.err
     found = results()
-    assert [x["name"] for x in found["files"]] == ["a.wav", "bad.wav"]
-    assert [x["name"] for x in found["unreadable"]] == ["text.wav"]
+    assert [x.name for x in found.files] == ["a.wav", "bad.wav"]
+    assert [x.name for x in found.unreadable] == ["text.wav"]
 
 
 def test_no_readable_file(command, faked, here):
@@ -303,7 +302,7 @@ def test_unavailable_metrics(command, faked, fails):
     (line,) = result.err.splitlines()
     assert line.startswith("flowmac: metric error is left out: ")
     assert "pip install 'no-such-package'" in line
-    assert [x["name"] for x in results()["metrics"]] == ["loudness"]
+    assert [x.name for x in results().metrics] == ["loudness"]
 
 
 def test_no_metric_is_available(faked, fails):
@@ -429,26 +428,26 @@ def test_real_systems_and_metrics(command, here, tmp_path):
     )
     assert (result.code, result.err) == (0, "")
     found = results()
-    systems = {x["name"]: x for x in found["systems"]}
-    assert {name: x["kind"] for name, x in systems.items()} == {
+    systems = {x.name: x for x in found.systems}
+    assert {name: x.kind for name, x in systems.items()} == {
         "reference": "reference",
         codec: "codec",
         low: "anchor",
         folder: "folder",
     }
     # 24 frames of 2 x 8 bits for half a second
-    assert systems[codec]["kbps"] == pytest.approx(24 * 16 / 500)
-    assert len(systems[codec]["tokens"]["usage"]) == 2
-    speed = systems[codec]["speed"]
+    assert systems[codec].kbps == pytest.approx(24 * 16 / 500)
+    assert len(systems[codec].tokens.usage) == 2
+    speed = systems[codec].speed
     assert all(value > 0 for value in speed.values())
-    assert (speed["seconds_coded"], speed["threads"]) == (1.0, 1)
+    assert (speed.seconds_coded, speed.threads) == (1.0, 1)
     for name in ("reference", low, folder):
         for key in ("kbps", "tokens", "speed"):
             assert systems[name][key] is None
-    means = {(x["system"], x["metric"]): x["mean"] for x in found["summary"]}
+    means = {(x.system, x.metric): x.mean for x in found.summary}
     assert means["reference", "mel"] == 0
     # what was copied is the reference but for its level
     assert means[folder, "si_sdr"] > 60
     assert means[folder, "si_sdr"] > means[low, "si_sdr"] > 0
     assert means[low, "si_sdr"] > means[codec, "si_sdr"]
-    assert systems[folder]["label"] == "Others" and "Others" in result.out
+    assert systems[folder].label == "Others" and "Others" in result.out

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from playwright.sync_api import sync_playwright
 
 from speechbrain_flowmac.evaluation import report
 from speechbrain_flowmac.evaluation.report import write_report
-from speechbrain_flowmac.evaluation.results import ReportError
+from speechbrain_flowmac.evaluation.results import ReportError, Unreadable
 
 NASTY = '</script><img src=x onerror="window.harmed=1">&amp;\'.wav'
 # The reference is the first that the page has
@@ -108,24 +109,24 @@ def write(made):
 
 def rename(results, old, new):
     """Gives a file another name."""
-    for x in results["files"]:
-        x["name"] = new if x["name"] == old else x["name"]
-    for x in results["results"]:
-        x["file"] = new if x["file"] == old else x["file"]
+    for x in results.files:
+        x.name = new if x.name == old else x.name
+    for x in results.results:
+        x.file = new if x.file == old else x.file
 
 
 def harmful(results):
     """Puts a script in every text."""
     rename(results, "a/1.wav", NASTY)
-    results["command"] += NASTY
-    results["machine"]["cpu"] = NASTY
-    results["machine"]["versions"][NASTY] = NASTY
-    results["plots"][0]["title"] = NASTY
-    results["metrics"][0]["heading"] = NASTY
-    results["systems"][0]["label"] = NASTY
-    results["systems"][-1]["unavailable"] = NASTY
-    results["results"][1]["error"] = NASTY
-    results["unreadable"] = [{"name": NASTY, "error": NASTY}]
+    results.command += NASTY
+    results.machine.cpu = NASTY
+    results.machine.versions[NASTY] = NASTY
+    results.plots[0].title = NASTY
+    results.metrics[0].heading = NASTY
+    results.systems[0].label = NASTY
+    results.systems[-1].unavailable = NASTY
+    results.results[1].error = NASTY
+    results.unreadable = [Unreadable(NASTY, NASTY)]
     return results
 
 
@@ -164,23 +165,24 @@ def test_ids_are_unique_and_images_have_descriptions(results, write):
     page = write(results)
     ids = [x["id"] for x in page.elements if "id" in x]
     assert len(ids) == len(set(ids))
-    assert len(page.all("img")) == len(results["plots"])
+    assert len(page.all("img")) == len(results.plots)
     assert all(x["alt"] for x in page.all("img"))
 
 
 def test_data_is_that_of_the_results(results, write):
-    results["results"][0]["scores"]["pesq"] = float("nan")
+    results.results[0].scores["pesq"] = float("nan")
     page = write(results)
     (data,) = page.all("script", id="results")
-    results["results"][0]["scores"]["pesq"] = None
-    assert json.loads(data["text"]) == results
+    results.results[0].scores["pesq"] = None
+    assert json.loads(data["text"]) == results.to_json()
 
 
 def test_names_stay_text(results, write):
     page = write(harmful(results))
     assert len(page.all("script")) == 2
     assert {x["src"][:5] for x in page.all("img")} == {"data:"}
-    assert json.loads(page.all("script", id="results")[0]["text"]) == results
+    data = json.loads(page.all("script", id="results")[0]["text"])
+    assert data == results.to_json()
     # in the table, the section of the utterance, the command, ...
     assert page.all("main")[0]["text"].count(NASTY) >= 10
 
@@ -220,11 +222,11 @@ MEANS = "Means, ± half their 95 % intervals"
 
 
 def test_table_of_systems(made, results):
-    for entry in results["summary"]:
-        if (entry["system"], entry["metric"]) == ("opus:6", "pesq"):
-            entry.update(mean=1.921, low=1.81, high=2.03)
-        if (entry["system"], entry["metric"]) == ("opus:6", "estoi"):
-            entry.update(mean=None, low=None, high=None, count=0)
+    for entry in results.summary:
+        if (entry.system, entry.metric) == ("opus:6", "pesq"):
+            entry.mean, entry.low, entry.high = 1.921, 1.81, 2.03
+        if (entry.system, entry.metric) == ("opus:6", "estoi"):
+            entry.mean = entry.low = entry.high = None
     path = write_report(results, made[0])
     groups, headings, *rows = rows_of(path.read_text(), MEANS)
     assert groups == [
@@ -246,18 +248,19 @@ def test_table_of_systems(made, results):
 
 
 def test_kinds_of_metrics_stay_together(made, results):
-    results["metrics"] = results["metrics"][::2] + results["metrics"][1::2]
+    results.metrics = results.metrics[::2] + results.metrics[1::2]
     path = write_report(results, made[0])
     _, headings, *_ = rows_of(path.read_text(), MEANS)
     assert [x[:-2] for x in headings[4:6]] == ["DistillMOS", "DNSMOS OVRL"]
 
 
 def test_scores_of_an_utterance(made, results):
-    ours = [x for x in results["results"] if x["file"] == "a/1.wav"]
-    by_name = {x["system"]: x for x in ours}
-    by_name["opus:6"].update(delay_ms=6.5, gain_db=-0.01)
-    by_name["opus:6"]["scores"].update(pesq=1.234, estoi=None)
-    by_name["flowmac:8"].update(error="it broke", audio=None)
+    ours = [x for x in results.results if x.file == "a/1.wav"]
+    by_name = {x.system: x for x in ours}
+    by_name["opus:6"].delay_ms, by_name["opus:6"].gain_db = 6.5, -0.01
+    by_name["opus:6"].scores.update(pesq=1.234, estoi=None)
+    by_name["flowmac:8"].error = "it broke"
+    by_name["flowmac:8"].audio = None
     path = write_report(results, made[0])
     _, _, *rows = rows_of(path.read_text(), "Scores of this utterance")
     (opus,) = [row for row in rows if row[0] == "Opus 6 kbps"]
@@ -267,16 +270,16 @@ def test_scores_of_an_utterance(made, results):
 
 
 def test_minus_sign(made, results):
-    results["results"][0]["gain_db"] = -1.26
+    results.results[0].gain_db = -1.26
     path = write_report(results, made[0])
     _, _, *rows = rows_of(path.read_text(), "Scores of this utterance")
     assert "−1.3" in [row[-1] for row in rows]
 
 
 def test_failures_are_listed(results, write):
-    results["results"][0]["error"] = "it broke"
-    results["results"][1]["metric_errors"] = {"pesq": "no speech"}
-    results["unreadable"] = [{"name": "b.wav", "error": "not audio"}]
+    results.results[0].error = "it broke"
+    results.results[1].metric_errors = {"pesq": "no speech"}
+    results.unreadable = [Unreadable("b.wav", "not audio")]
     page = write(results)
     (failures,) = page.all("ul", **{"class": "failures"})
     assert "b.wav: not audio" in failures["text"]
@@ -287,8 +290,8 @@ def test_failures_are_listed(results, write):
 
 def test_many_failures_are_counted(results, write, monkeypatch):
     monkeypatch.setattr(report, "MAX_FAILURES", 2)
-    for result in results["results"][:5]:
-        result["error"] = "it broke"
+    for result in results.results[:5]:
+        result.error = "it broke"
     (failures,) = write(results).all("ul", **{"class": "failures"})
     assert failures["text"].count("it broke") == 2
     assert failures["text"].endswith("3 more")
@@ -313,20 +316,20 @@ def test_plots_are_grouped(made, results, write):
     assert [x["text"] for x in page.all("h3")][:2] == kinds
     groups = [x for x in page.all("details") if x["text"][:8] in str(kinds)]
     assert ["open" in x for x in groups] == [True, False]
-    captions = [x["heading"] for x in results["metrics"]]
+    captions = [x.heading for x in results.metrics]
     assert [x["text"] for x in page.all("figcaption")][:6] == captions
-    drawing = (folder / results["plots"][0]["path"]).read_bytes()
+    drawing = (folder / results.plots[0].path).read_bytes()
     image = page.all("img")[0]
     assert base64.b64decode(image["src"].split(",")[1]) == drawing
-    assert image["alt"] == results["plots"][0]["title"]
+    assert image["alt"] == results.plots[0].title
 
 
 def test_sections_without_content_are_left_out(results, write):
-    for system in results["systems"]:
-        system["tokens"] = system["speed"] = None
-    results["plots"] = []
-    for part in results["results"] + results["files"]:
-        part["audio"] = None
+    for system in results.systems:
+        system.tokens = system.speed = None
+    results.plots = []
+    for part in results.results + results.files:
+        part.audio = None
     page = write(results)
     headings = [x["text"] for x in page.all("h2")]
     assert headings == ["Systems", "Utterances", "How it was made"]
@@ -335,7 +338,7 @@ def test_sections_without_content_are_left_out(results, write):
 
 def test_how_it_was_made(results, write):
     page = write(results)
-    for text in (results["command"], "Example CPU at 2.5 GHz", "torch 2.11.0"):
+    for text in (results.command, "Example CPU at 2.5 GHz", "torch 2.11.0"):
         assert text in page
 
 
@@ -350,20 +353,20 @@ def test_audio_is_that_of_the_files(made, results, write):
     folder, _ = made
     page = write(results)
     expected = [
-        (folder / x["audio"]).read_bytes()
-        for file in results["files"]
+        (folder / x.audio).read_bytes()
+        for file in results.files
         for name in (SYSTEMS[i][0] for i in ORDER)
-        for x in results["results"]
-        if (x["file"], x["system"]) == (file["name"], name)
+        for x in results.results
+        if (x.file, x.system) == (file.name, name)
     ]
     assert audio_of(page) == expected
     assert [x["text"] for x in page.all("figcaption")][-6:] == LABELS
 
 
 def test_listen_limits_the_utterances(made, results, write):
-    (file,) = [x for x in results["files"] if x["name"] == "a/2.wav"]
-    results["files"] = [dict(file, name=f"{i:02}.wav") for i in range(20)]
-    results["results"] = []
+    (file,) = [x for x in results.files if x.name == "a/2.wav"]
+    results.files = [replace(file, name=f"{i:02}.wav") for i in range(20)]
+    results.results = []
     for listen, count in ((None, 8), (3, 3), (0, 0), (100, 20)):
         assert len(write(results, listen=listen).all("audio")) == count
     names = [
@@ -405,7 +408,7 @@ def test_limit_of_utterances_without_audio(results, write, monkeypatch):
 
 def test_shared_rate_is_the_highest(made, results, tmp_path):
     shutil.copytree(made[0], tmp_path, dirs_exist_ok=True)
-    path = tmp_path / results["results"][0]["audio"]
+    path = tmp_path / results.results[0].audio
     soundfile.write(path, np.zeros(480), 48000)
     page = Parsed(write_report(results, tmp_path).read_text())
     assert page.all("section", id="listening")[0]["data-sample-rate"] == "48000"
@@ -426,9 +429,9 @@ def test_shared_rate_is_the_highest(made, results, tmp_path):
 def test_paths_that_no_page_can_be_made_of(tmp_path, kind, path, message):
     results = make_results(tmp_path)
     if kind == "audio":
-        results["results"][0]["audio"] = path
+        results.results[0].audio = path
     else:
-        results["plots"][0]["path"] = path
+        results.plots[0].path = path
     (tmp_path / "report.html").write_text("an earlier page")
     before = sorted(tmp_path.iterdir())
     with pytest.raises(ReportError, match=message):
@@ -901,10 +904,10 @@ def test_sorts(opened):
 @pytest.mark.parametrize("javascript", [True, False])
 def test_fits_a_phone(open_page, tmp_path, javascript):
     results = make_results(tmp_path, names=("long" * 40 + ".wav", "b.wav"))
-    results["command"] = "flowmac evaluate " + "x" * 300
-    results["systems"][0]["label"] = "A codec with a very long name of words"
-    results["systems"][-1]["unavailable"] = "needs " + "y" * 200
-    results["results"][0]["error"] = "z" * 200
+    results.command = "flowmac evaluate " + "x" * 300
+    results.systems[0].label = "A codec with a very long name of words"
+    results.systems[-1].unavailable = "needs " + "y" * 200
+    results.results[0].error = "z" * 200
     opened = open_page(
         write_report(results, tmp_path),
         viewport={"width": 360, "height": 740},

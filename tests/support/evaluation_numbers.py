@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from speechbrain_flowmac.evaluation.results import Results, parse
 from speechbrain_flowmac.evaluation.statistics import summarise
 
 # name, heading, decimals, higher is better, kind
@@ -39,7 +40,7 @@ MISSING = dict(
 
 
 def number_results(num_files, systems=SYSTEMS, seed=0):
-    """Results as results.json has them, with their summary.
+    """Results with their summary.
 
     Arguments
     ---------
@@ -52,7 +53,7 @@ def number_results(num_files, systems=SYSTEMS, seed=0):
 
     Returns
     -------
-    dict
+    Results
     """
     rng = np.random.default_rng(seed)
     ease = rng.normal(1.0, 0.12, num_files)
@@ -82,7 +83,8 @@ def number_results(num_files, systems=SYSTEMS, seed=0):
         ],
         "plots": [],
     }
-    results["summary"] = summarise(results)
+    results = parse(Results, results, "it")
+    results.summary = summarise(results)
     return results
 
 

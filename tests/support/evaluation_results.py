@@ -4,6 +4,8 @@ import numpy as np
 import soundfile
 from corpus import speech_like
 
+from speechbrain_flowmac.evaluation.results import Results, parse
+
 SAMPLE_RATE = 24000
 
 METRICS = [
@@ -100,8 +102,7 @@ def make_results(folder, names=("a/1.wav", "a/2.wav"), sound=made_up_sound):
 
     Returns
     -------
-    dict
-        As results.json has it.
+    Results
     """
     rng = np.random.default_rng(0)
     results = {
@@ -174,7 +175,7 @@ def make_results(folder, names=("a/1.wav", "a/2.wav"), sound=made_up_sound):
             )
         # the reference is the last
         results["files"].append(dict(name=file, seconds=seconds, audio=path))
-    return results
+    return parse(Results, results, "it")
 
 
 def _system(i, name, label, kind, kbps):

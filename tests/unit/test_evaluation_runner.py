@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import evaluation_fakes as fakes
 import evaluation_tasks as tasks
@@ -29,6 +30,7 @@ from speechbrain_flowmac.evaluation.cache import (
     source_digest,
 )
 from speechbrain_flowmac.evaluation.descriptions import describe
+from speechbrain_flowmac.evaluation.results import File, MetricInfo
 from speechbrain_flowmac.evaluation.scoring import (
     Conditions,
     evaluate_one,
@@ -296,10 +298,10 @@ def test_the_reference_is_what_is_coded_scored_and_heard(conditions, data):
     assert rms == pytest.approx(-26, abs=0.01)
     np.testing.assert_array_equal(reference * 32768 % 1, 0)
     about = prepare(conditions, "stereo.wav", "audio/stereo/reference.flac")
-    path = conditions.output / about["audio"]
+    path = conditions.output / about.audio
     assert soundfile.info(path).subtype == "PCM_16"
     heard, rate = soundfile.read(path)
-    assert (rate, about["seconds"]) == (RATE, 1.0)
+    assert (rate, about.seconds) == (RATE, 1.0)
     np.testing.assert_array_equal(heard, reference)
     given = conditions.recording("stereo.wav", 8000)
     assert (given.sample_rate, given.seconds) == (8000, 1.0)
@@ -343,35 +345,35 @@ def test_resampled_lengths(samples):
 @pytest.mark.parametrize("bits", [3, 11])
 def test_a_result(conditions, bits):
     found, (tokens, size) = result_of(conditions, "a.wav", f"round:{bits}")
-    assert found["payload_bits"] == bits * 4000
-    assert found["kbps"] == pytest.approx(bits * 8)
+    assert found.payload_bits == bits * 4000
+    assert found.kbps == pytest.approx(bits * 8)
     assert (tokens.shape, size) == ((4000, 1), 2**bits)
     assert tokens.min() >= 0 and tokens.max() < size
-    assert (found["error"], found["metric_errors"]) == (None, {})
-    heard, rate = soundfile.read(conditions.output / found["audio"])
+    assert (found.error, found.metric_errors) == (None, {})
+    heard, rate = soundfile.read(conditions.output / found.audio)
     reference = conditions.reference("a.wav")
     assert (rate, heard.shape) == (RATE, reference.shape)
-    assert found["scores"] == {
+    assert found.scores == {
         "loudness": fakes.loudness(reference, heard, RATE),
         "error": fakes.error(reference, heard, RATE),
     }
-    json.dumps(found, allow_nan=False)
+    json.dumps(asdict(found), allow_nan=False)
 
 
 def test_delay_and_level_are_brought_back(conditions):
     found, tokens = result_of(conditions, "a.wav", "plain")
-    assert found["delay_ms"] == pytest.approx(10, abs=0.2)
-    assert found["gain_db"] == pytest.approx(-6, abs=0.3)
-    assert (found["payload_bits"], found["kbps"], tokens) == (None, None, None)
-    scores = found["scores"]
+    assert found.delay_ms == pytest.approx(10, abs=0.2)
+    assert found.gain_db == pytest.approx(-6, abs=0.3)
+    assert (found.payload_bits, found.kbps, tokens) == (None, None, None)
+    scores = found.scores
     assert scores["error"] < 0.2 * scores["loudness"]
 
 
 def test_the_reference_scores_as_itself(conditions):
     about = describe([], conditions)[0]
     found, _ = evaluate_one(conditions, about, "a.wav", "audio/r.flac")
-    assert found["scores"]["error"] == 0
-    assert (found["delay_ms"], found["gain_db"], found["kbps"]) == (0, 0, None)
+    assert found.scores["error"] == 0
+    assert (found.delay_ms, found.gain_db, found.kbps) == (0, 0, None)
 
 
 def test_scores_that_are_none_or_fail(data, tmp_path):
@@ -379,11 +381,11 @@ def test_scores_that_are_none_or_fail(data, tmp_path):
     conditions = conditions_of(data, tmp_path / "out", names)
     for runs in (1, 2):
         found, _ = result_of(conditions, "a.wav", "round")
-        assert list(found["scores"]) == list(names)
-        assert found["scores"]["nothing"] is None
-        assert found["scores"]["refusal"] is None
-        assert found["scores"]["loudness"] > 0
-        assert found["metric_errors"] == {"refusal": "no metric today"}
+        assert list(found.scores) == list(names)
+        assert found.scores["nothing"] is None
+        assert found.scores["refusal"] is None
+        assert found.scores["loudness"] > 0
+        assert found.metric_errors == {"refusal": "no metric today"}
         # what failed is tried again, what is no number is known
         tried = [x.split()[0] for x in fakes.logged("score")]
         assert tried.count("nothing") == 1
@@ -438,9 +440,7 @@ def test_one_metric_more_computes_only_that(data, tmp_path):
     assert len(coded()) == 2
     scored = [x.split()[0] for x in fakes.logged("score")]
     assert (scored.count("error"), scored.count("loudness")) == (4, 4)
-    assert [set(x["scores"]) for x in found["results"]] == [
-        {"error", "loudness"}
-    ] * 4
+    assert [set(x.scores) for x in found.results] == [{"error", "loudness"}] * 4
 
 
 def test_a_changed_file_is_coded_again(conditions, data):
@@ -463,7 +463,7 @@ def test_a_file_of_other_rate_and_format_with_the_same_samples(
 def test_a_changed_system_codes_again(conditions, monkeypatch):
     run(conditions, ["round:4"])
     described = describe(["round:4"], conditions)
-    described[1]["fingerprint"] = "another version"
+    described[1].fingerprint = "another version"
     runner.evaluate(conditions, ["a.wav"], described)
     assert coded().count("round:4 a.wav") == 2
 
@@ -517,37 +517,33 @@ def test_a_worker_makes_a_system_once(conditions):
 
 def test_what_evaluate_returns(conditions):
     found = run(conditions, ["round:4", "missing", "plain", "round:4"])
-    assert [x["name"] for x in found["metrics"]] == ["loudness", "error"]
-    assert found["metrics"][1] == {
-        "name": "error",
-        "heading": "Error",
-        "decimals": 3,
-        "higher_is_better": False,
-        "kind": "intrusive",
-    }
-    systems = {x["name"]: x for x in found["systems"]}
+    assert [x.name for x in found.metrics] == ["loudness", "error"]
+    assert found.metrics[1] == MetricInfo(
+        "error", "Error", 3, False, "intrusive"
+    )
+    systems = {x.name: x for x in found.systems}
     assert list(systems) == ["reference", "round:4", "missing", "plain"]
-    assert [x["kind"] for x in systems.values()] == [
+    assert [x.kind for x in systems.values()] == [
         *("reference", "codec", "codec", "anchor")
     ]
-    assert "not installed" in systems["missing"]["unavailable"]
-    assert systems["round:4"]["unavailable"] is None
-    assert systems["round:4"]["kbps"] == pytest.approx(32)
-    assert systems["round:4"]["options"] == {"codebooks": 4}
-    assert systems["round:4"]["tokens"]["codebook_size"] == 16
-    assert systems["plain"]["kbps"] is None
-    assert systems["plain"]["tokens"] is None
-    assert found["files"] == [
-        {"name": name, "seconds": 0.5, "audio": f"audio/{stem}/reference.flac"}
+    assert "not installed" in systems["missing"].unavailable
+    assert systems["round:4"].unavailable is None
+    assert systems["round:4"].kbps == pytest.approx(32)
+    assert systems["round:4"].options == {"codebooks": 4}
+    assert systems["round:4"].tokens.codebook_size == 16
+    assert systems["plain"].kbps is None
+    assert systems["plain"].tokens is None
+    assert found.files == [
+        File(name, 0.5, f"audio/{stem}/reference.flac")
         for name, stem in (("a.wav", "a"), ("bad.wav", "bad"))
     ]
-    assert [(x["file"], x["system"]) for x in found["results"]] == [
+    assert [(x.file, x.system) for x in found.results] == [
         (name, system)
         for name in ("a.wav", "bad.wav")
         for system in ("reference", "round:4", "plain")
     ]
-    assert found["results"][1]["audio"] == "audio/a/round-4.flac"
-    assert found["unreadable"] == []
+    assert found.results[1].audio == "audio/a/round-4.flac"
+    assert found.unreadable == []
 
 
 @pytest.mark.parametrize(
@@ -567,11 +563,11 @@ def test_a_failure_is_one_result(conditions, system, workers, text):
         workers=workers,
         complain=lambda error, what: complaints.append((str(error), what)),
     )
-    assert len(found["results"]) == 6
-    (failed,) = (x for x in found["results"] if x["error"] is not None)
-    assert (failed["file"], failed["system"]) == ("bad.wav", system)
-    assert failed["error"] == text
-    assert failed["scores"] == {} and failed["audio"] is None
+    assert len(found.results) == 6
+    (failed,) = (x for x in found.results if x.error is not None)
+    assert (failed.file, failed.system) == ("bad.wav", system)
+    assert failed.error == text
+    assert failed.scores == {} and failed.audio is None
     assert complaints == [(text, f"bad.wav with {system}")]
 
 
@@ -590,15 +586,15 @@ def test_unreadable_files_are_left_out(conditions, data):
         names,
         complain=lambda error, what: complaints.append(what),
     )
-    assert [x["name"] for x in found["files"]] == ["a.wav"]
-    assert [x["name"] for x in found["unreadable"]] == names[1:]
+    assert [x.name for x in found.files] == ["a.wav"]
+    assert [x.name for x in found.unreadable] == names[1:]
     assert sorted(complaints) == names[1:]
-    errors = {x["name"]: x["error"] for x in found["unreadable"]}
+    errors = {x.name: x.error for x in found.unreadable}
     assert "cannot read" in errors["empty.wav"]
     assert "found nan at sample 7" in errors["hole.wav"]
     assert "no samples" in errors["none.wav"]
     assert "cannot read" in errors["text.wav"]
-    assert {x["file"] for x in found["results"]} == {"a.wav"}
+    assert {x.file for x in found.results} == {"a.wav"}
 
 
 @pytest.mark.parametrize("samples", [1, 2, 100, 2399])
@@ -606,8 +602,8 @@ def test_short_and_silent_files(conditions, data, samples):
     write(data / "short.wav", speech_like(0.5, 1)[:samples])
     write(data / "silent.wav", np.zeros(samples))
     found = run(conditions, ["round:4"], ["short.wav", "silent.wav"])
-    assert [x["error"] for x in found["results"]] == [None] * 4
-    assert found["results"][1]["payload_bits"] == 4 * -(-samples // 3)
+    assert [x.error for x in found.results] == [None] * 4
+    assert found.results[1].payload_bits == 4 * -(-samples // 3)
 
 
 def test_unknown_and_broken_systems(conditions):
@@ -673,11 +669,11 @@ def test_speed_leaves_out_loading_and_warming_up():
     found = speed.measure(
         fakes.make_system, "slow", [recording(1.0), recording(3.0)]
     )
-    assert found["seconds_coded"] == 4.0
+    assert found.seconds_coded == 4.0
     # 2 x 0.05 s and 2 x 0.1 s of sleep for 4 s of audio
-    assert 0.025 <= found["encode_rtf"] < 0.06
-    assert 0.05 <= found["decode_rtf"] < 0.1
-    assert found["load_seconds"] >= 0.3
+    assert 0.025 <= found.encode_rtf < 0.06
+    assert 0.05 <= found.decode_rtf < 0.1
+    assert found.load_seconds >= 0.3
     # once to warm up, three times both
     assert len(coded()) == 1 + 3 * 2
 
@@ -695,18 +691,18 @@ def test_enough_audio():
 def measured(conditions, *names, anew=False, complain=None):
     systems = describe(names, conditions)
     speed.measure_systems(conditions, systems, ["a.wav"], 1, anew, complain)
-    return {x["name"]: x["speed"] for x in systems}
+    return {x.name: x.speed for x in systems}
 
 
 def test_each_system_has_a_process_of_its_own(conditions):
     found = measured(conditions, "round:4", "round:5", "missing", "plain")
     assert [found[x] for x in ("reference", "missing", "plain")] == [None] * 3
     for name in ("round:4", "round:5"):
-        assert sorted(found[name]) == [
+        assert sorted(asdict(found[name])) == [
             *("decode_rtf", "encode_rtf", "load_seconds"),
             *("peak_memory_mb", "seconds_coded", "threads"),
         ]
-        assert found[name]["threads"] == 1
+        assert found[name].threads == 1
         assert all(x > 0 for x in found[name].values())
     # four were asked what they are, by one process
     processes = [x.split()[1] for x in fakes.logged("make")]
@@ -716,9 +712,9 @@ def test_each_system_has_a_process_of_its_own(conditions):
 def test_peak_memory_is_that_of_the_system(conditions):
     hoard = bytearray(os.urandom(1)) * 150_000_000  # of this process
     found = measured(conditions, "large", "large-program", "round:4")
-    assert found["large"]["peak_memory_mb"] > 200
-    assert found["large-program"]["peak_memory_mb"] > 200
-    assert found["round:4"]["peak_memory_mb"] < 150
+    assert found["large"].peak_memory_mb > 200
+    assert found["large-program"].peak_memory_mb > 200
+    assert found["round:4"].peak_memory_mb < 150
     assert len(hoard) == 150_000_000
 
 
@@ -741,14 +737,14 @@ def test_a_speed_that_cannot_be_measured(conditions, data):
         *(conditions, systems, ["bad file.wav"], 1, False),
         lambda error, what: complaints.append((str(error), what)),
     )
-    assert [x["speed"] is None for x in systems] == [True, True, False]
+    assert [x.speed is None for x in systems] == [True, True, False]
     ((error, what),) = complaints
     assert "signal 9" in error and what == "speed of die"
 
 
 def test_machine():
     found = speed.machine(2, ["numpy", "no-such-package", "torch[all]>2"])
-    assert set(found["versions"]) == {"python", "numpy", "torch"}
-    assert found["versions"]["numpy"] == np.__version__
-    assert found["threads"] == 2
-    assert found["cpu"] and found["platform"]
+    assert set(found.versions) == {"python", "numpy", "torch"}
+    assert found.versions["numpy"] == np.__version__
+    assert found.threads == 2
+    assert found.cpu and found.platform

@@ -1,10 +1,11 @@
 """Names of files do no harm in a spreadsheet, in Markdown or in a terminal."""
 
-import copy
 import csv
 import io
+import itertools
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import pytest
 from evaluation_numbers import number_results
@@ -124,22 +125,21 @@ def read_all(folder):
 
 def test_tables_of_an_evaluation(tmp_path):
     texts = FORMULAS + MARKUP
-    results = copy.deepcopy(number_results(len(texts)))
-    for i, text in enumerate(texts):
-        results["files"][i]["name"] = text
-        for result in results["results"]:
-            if result["file"] == f"a/{i}.wav":
-                result["file"] = text
-    systems = [dict(results["systems"][0], name=x, label=x) for x in texts]
-    for system in systems[1::2]:
-        system["unavailable"] = system["name"]
-    results["systems"] = systems
-    ran = [x["name"] for x in systems[::2]]
-    results["results"] = [
-        dict(x, system=name, error=x["file"], scores={})
-        for x, name in zip(results["results"], ran * 100, strict=False)
+    results = number_results(len(texts))
+    names = dict(zip([x.name for x in results.files], texts, strict=True))
+    results.files = [replace(x, name=names[x.name]) for x in results.files]
+    results.systems = [
+        replace(results.systems[0], name=x, label=x) for x in texts
     ]
-    results["command"] = texts[-1]
+    for system in results.systems[1::2]:
+        system.unavailable = system.name
+    for result, system in zip(
+        results.results, itertools.cycle(results.systems[::2])
+    ):
+        result.file = result.error = names[result.file]
+        result.system = system.name
+        result.scores = {}
+    results.command = texts[-1]
     write_tables(results, tmp_path)
     check_folder(tmp_path, "summary.md", texts)
 

@@ -3,6 +3,7 @@
 import itertools
 import subprocess
 import sys
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import matplotlib
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from speechbrain_flowmac.evaluation import plots as module
 from speechbrain_flowmac.evaluation.labels import Labels
 from speechbrain_flowmac.evaluation.plots import write_plots
+from speechbrain_flowmac.evaluation.results import Plot
 
 METRICS = ("pesq", "warpq", "distillmos")
 STEPS = [*(f"steps-{x}" for x in METRICS), "steps-speed"]
@@ -36,11 +38,11 @@ def drawn(monkeypatch):
 
 def _one_metric(num_files, systems=SYSTEMS):
     results = number_results(num_files, systems)
-    return results | {"metrics": results["metrics"][:1]}
+    return replace(results, metrics=results.metrics[:1])
 
 
 def _names(plots):
-    return [x["path"].removeprefix("plots/")[:-4] for x in plots]
+    return [x.path.removeprefix("plots/")[:-4] for x in plots]
 
 
 def _texts(axes):
@@ -53,14 +55,13 @@ def test_every_plot_is_an_svg_with_its_title(tmp_path):
         *(f"{kind}-{x}" for kind in ("rate", "spread") for x in METRICS),
         *STEPS,
     ]
-    assert plots[0] == {
-        "title": "Quality against bit rate: PESQ-WB",
-        "path": "plots/rate-pesq.svg",
-    }
+    assert plots[0] == Plot(
+        "Quality against bit rate: PESQ-WB", "plots/rate-pesq.svg"
+    )
     for plot in plots:
-        root = ElementTree.parse(tmp_path / plot["path"]).getroot()
+        root = ElementTree.parse(tmp_path / plot.path).getroot()
         assert root.tag.endswith("svg")
-        assert root[0].text == plot["title"]
+        assert root[0].text == plot.title
     assert len(list((tmp_path / "plots").iterdir())) == len(plots)
 
 
@@ -69,30 +70,28 @@ def test_the_same_results_give_the_same_bytes(tmp_path, monkeypatch):
     folders = [tmp_path / name for name in "ab"]
     for folder, order, width in zip(folders, (1, -1), (0.8, 3.0), strict=True):
         folder.mkdir()
-        results["results"] = results["results"][::order]
-        results["summary"] = results["summary"][::order]
+        results.results = results.results[::order]
+        results.summary = results.summary[::order]
         # neither a user's settings nor the clock matter
         monkeypatch.setitem(matplotlib.rcParams, "xtick.major.width", width)
         monkeypatch.setenv("SOURCE_DATE_EPOCH", str(round(width)))
         plots = write_plots(results, folder)
         assert matplotlib.rcParams["xtick.major.width"] == width
     for plot in plots:
-        first, second = ((f / plot["path"]).read_bytes() for f in folders)
+        first, second = ((f / plot.path).read_bytes() for f in folders)
         assert first == second
         assert b"1970" not in first
 
 
 def test_rate_plot_has_points_intervals_and_levels(tmp_path, drawn):
     results = number_results(8)
-    results["metrics"] = results["metrics"][:2]
+    results.metrics = results.metrics[:2]
     write_plots(results, tmp_path)
     (axes,) = drawn["rate-pesq"].axes
     assert axes.get_xlabel() == "Bit rate (kbps)"
     assert axes.get_ylabel() == "PESQ-WB (higher is better)"
     assert "lower is better" in drawn["rate-warpq"].axes[0].get_ylabel()
-    means = {
-        x["system"]: x for x in results["summary"] if x["metric"] == "pesq"
-    }
+    means = {x.system: x for x in results.summary if x.metric == "pesq"}
     families = {
         tuple(container[0].get_xdata()): container
         for container in axes.containers
@@ -101,11 +100,11 @@ def test_rate_plot_has_points_intervals_and_levels(tmp_path, drawn):
     assert set(families) == {(1.5, 3.0), (3.0,), (6.0, 12.0)}
     opus, bars = families[6.0, 12.0][0], families[6.0, 12.0][2][0]
     expected = [means[name] for name in ("opus:6", "opus:12")]
-    assert list(opus.get_ydata()) == [x["mean"] for x in expected]
+    assert list(opus.get_ydata()) == [x.mean for x in expected]
     for segment, x in zip(bars.get_segments(), expected, strict=True):
-        assert segment[:, 1] == pytest.approx([x["low"], x["high"]])
+        assert segment[:, 1] == pytest.approx([x.low, x.high])
     levels = {line.get_ydata()[0] for line in axes.lines}
-    assert {means["reference"]["mean"], means["lowpass:3.5"]["mean"]} <= levels
+    assert {means["reference"].mean, means["lowpass:3.5"].mean} <= levels
     assert sorted(_texts(axes)) == [
         "FlowMAC, 1 step",
         "FlowMAC, 4 steps",
@@ -127,7 +126,7 @@ def test_folders_are_no_family(tmp_path, drawn):
 
 def test_spread_has_a_dot_for_each_file(tmp_path, drawn):
     results = _one_metric(8)
-    results["results"][3]["scores"]["pesq"] = None
+    results.results[3].scores["pesq"] = None
     write_plots(results, tmp_path)
     (axes,) = drawn["spread-pesq"].axes
     dots = [x for x in axes.lines if x.get_linestyle() == "None"]
@@ -136,9 +135,9 @@ def test_spread_has_a_dot_for_each_file(tmp_path, drawn):
     assert labels[0] == "Reference" and "LC3 16 kbps" not in labels
     row = labels.index("Opus 6 kbps")
     found = [
-        x["scores"]["pesq"]
-        for x in results["results"]
-        if x["system"] == "opus:6" and x["scores"]["pesq"] is not None
+        x.scores["pesq"]
+        for x in results.results
+        if x.system == "opus:6" and x.scores["pesq"] is not None
     ]
     assert len(found) == 7
     assert sorted(dots[row].get_xdata()) == sorted(found)
@@ -164,13 +163,13 @@ def test_steps_need_two_counts(tmp_path, drawn):
 def test_nothing_to_draw(case, tmp_path):
     results = number_results(2)
     if case == "no metric":
-        results |= {"metrics": []}
-        results["systems"] = results["systems"][-3:]
+        results.metrics = []
+        results.systems = results.systems[-3:]
     elif case == "no results":
-        results["systems"] = results["systems"][-3:]
+        results.systems = results.systems[-3:]
     else:
-        results["systems"] = results["systems"][-1:]
-    results |= {"results": [], "summary": []}
+        results.systems = results.systems[-1:]
+    results.results, results.summary = [], []
     assert write_plots(results, tmp_path) == []
     assert not list(tmp_path.iterdir())
 
@@ -184,7 +183,7 @@ def test_one_file_and_odd_labels(tmp_path):
     plots = write_plots(number_results(1, systems), tmp_path)
     assert len(plots) == 6
     for plot in plots:
-        ElementTree.parse(tmp_path / plot["path"])
+        ElementTree.parse(tmp_path / plot.path)
 
 
 def test_without_matplotlib_its_package_is_named(tmp_path, monkeypatch):

@@ -118,7 +118,7 @@ def test_a_page_has_no_secrets(tmp_path, part):
     before = everything(tmp_path)
     for name in OUT + NO_FILE[2:]:
         key = "path" if part == "plots" else "audio"
-        results[part][0][key] = name.format(secret=secret)
+        setattr(getattr(results, part)[0], key, name.format(secret=secret))
         with pytest.raises(ReportError, match="leads out of|is no file in"):
             write_report(results, report)
         assert everything(tmp_path) == before
@@ -140,7 +140,9 @@ def test_results_of_another_folder_are_not_read(tmp_path):
 @pytest.fixture(scope="module")
 def content(tmp_path_factory):
     """results.json of an evaluation, to be changed in a copy."""
-    return json.dumps(make_results(tmp_path_factory.mktemp("results")))
+    return json.dumps(
+        make_results(tmp_path_factory.mktemp("results")).to_json()
+    )
 
 
 def test_an_evaluation_is_read_as_it_was_written(tmp_path, content):

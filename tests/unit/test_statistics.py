@@ -1,16 +1,17 @@
 """Intervals hold what they should, and entropies are exact."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from evaluation_numbers import number_results
 from hypothesis import given, settings, strategies as st
 
+from speechbrain_flowmac.evaluation.results import Tokens
 from speechbrain_flowmac.evaluation.statistics import (
     bootstrap_interval,
     paired_difference,
-    scores,
     summarise,
     token_statistics,
 )
@@ -132,40 +133,38 @@ def test_pairs_need_both():
 
 def test_summary_has_each_system_and_metric():
     results = number_results(12)
-    assert [(x["system"], x["metric"]) for x in results["summary"]] == [
-        (system["name"], metric["name"])
-        for system in results["systems"]
-        if system["unavailable"] is None
-        for metric in results["metrics"]
+    assert [(x.system, x.metric) for x in results.summary] == [
+        (system.name, metric.name)
+        for system in results.systems
+        if system.unavailable is None
+        for metric in results.metrics
     ]
-    for entry in results["summary"]:
-        found = scores(results, entry["system"], entry["metric"])
-        assert entry["mean"] == pytest.approx(np.mean(found))
-        assert entry["low"] < entry["mean"] < entry["high"]
-        assert entry["count"] == 12
+    for entry in results.summary:
+        found = results.scores(entry.system, entry.metric)
+        assert entry.mean == pytest.approx(np.mean(found))
+        assert entry.low < entry.mean < entry.high
+        assert entry.count == 12
 
 
 def test_order_of_results_and_files_changes_no_summary():
     results = number_results(9)
     for key in ("results", "files"):
-        results[key] = results[key][::-1]
-    assert summarise(results) == results["summary"]
+        setattr(results, key, getattr(results, key)[::-1])
+    assert summarise(results) == results.summary
 
 
 def test_missing_scores_are_not_counted():
     results = number_results(5)
-    opus = [x for x in results["results"] if x["system"] == "opus:6"]
-    opus[0]["scores"]["pesq"] = None
-    opus[1]["scores"] = {}
+    opus = [x for x in results.results if x.system == "opus:6"]
+    opus[0].scores["pesq"] = None
+    opus[1].scores = {}
     for result in opus:
-        result["scores"].pop("warpq", None)
+        result.scores.pop("warpq", None)
     counts = {
-        x["metric"]: x["count"]
-        for x in summarise(results)
-        if x["system"] == "opus:6"
+        x.metric: x.count for x in summarise(results) if x.system == "opus:6"
     }
     assert counts == {"pesq": 3, "distillmos": 4}
-    assert summarise({**results, "results": [], "files": []}) == []
+    assert summarise(replace(results, results=[], files=[])) == []
 
 
 # Tokens
@@ -177,26 +176,22 @@ def test_uniform_tokens_need_all_bits(size):
         np.tile(np.arange(size), (3, 4)), axis=1
     )
     found = token_statistics([(tokens.T, size)])
-    assert found == {
-        "codebook_size": size,
-        "usage": [1.0] * 3,
-        "entropy_bits": [math.log2(size)] * 3,
-        "bits_spent": math.log2(size),
-    }
+    bits = math.log2(size)
+    assert found == Tokens(size, [1.0] * 3, [bits] * 3, bits)
 
 
 def test_constant_tokens_need_none():
     found = token_statistics([(np.full((10, 2), 7), 256)])
-    assert found["entropy_bits"] == [0.0, 0.0]
-    assert found["usage"] == [1 / 256] * 2
-    assert found["bits_spent"] == 8.0
+    assert found.entropy_bits == [0.0, 0.0]
+    assert found.usage == [1 / 256] * 2
+    assert found.bits_spent == 8.0
 
 
 def test_known_distribution_over_files():
     # half 0, a quarter 1, an eighth 2 and 3 each: 1.75 bits
     tokens = np.array([0, 0, 0, 0, 1, 1, 2, 3])[:, None]
     whole = token_statistics([(tokens, 8)])
-    assert whole["entropy_bits"] == [1.75] and whole["usage"] == [0.5]
+    assert whole.entropy_bits == [1.75] and whole.usage == [0.5]
     parts = [(tokens[:3], 8), (tokens[3:3], 8), (tokens[3:], 8)]
     assert token_statistics(parts) == token_statistics(parts[::-1]) == whole
 
@@ -206,11 +201,11 @@ def test_known_distribution_over_files():
 )
 def test_entropy_lies_between_none_and_that_of_the_used(column):
     found = token_statistics([(np.array(column)[:, None], 10)])
-    (entropy,), (usage,) = found["entropy_bits"], found["usage"]
+    (entropy,), (usage,) = found.entropy_bits, found.usage
     used = len(set(column))
     assert usage == used / 10
     assert 0 <= entropy <= math.log2(used) + 1e-9
-    assert found["bits_spent"] == 4.0  # whole bits
+    assert found.bits_spent == 4.0  # whole bits
 
 
 @pytest.mark.parametrize("files", [[], [(np.empty((0, 8), int), 256)]])

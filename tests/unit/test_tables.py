@@ -7,9 +7,9 @@ import re
 import pytest
 from evaluation_numbers import SYSTEMS, number_results
 
+from speechbrain_flowmac.evaluation.results import SystemInfo
 from speechbrain_flowmac.evaluation.statistics import (
     paired_difference,
-    scores,
     summarise,
 )
 from speechbrain_flowmac.evaluation.tables import (
@@ -60,39 +60,37 @@ def _number(text):
 
 
 def test_results_read_back_to_the_same_numbers(results, tmp_path):
-    results["results"][2]["scores"]["pesq"] = None
-    results["results"][3]["scores"]["pesq"] = math.nan
-    results["results"][4] |= {
-        "scores": {},
-        "delay_ms": None,
-        "error": 'of "x", two\nlines',
-    }
+    results.results[2].scores["pesq"] = None
+    results.results[3].scores["pesq"] = math.nan
+    results.results[4].scores = {}
+    results.results[4].delay_ms = None
+    results.results[4].error = 'of "x", two\nlines'
     write_tables(results, tmp_path)
     rows = {
         (x["file"], x["system"]): x for x in _read(tmp_path / "results.csv")
     }
-    assert len(rows) == len(results["results"])
-    for result in results["results"]:
-        row = rows[result["file"], result["system"]]
+    assert len(rows) == len(results.results)
+    for result in results.results:
+        row = rows[result.file, result.system]
         for key in ("payload_bits", "kbps", "delay_ms", "gain_db"):
-            assert _number(row[key]) == result[key]
-        for metric in results["metrics"]:
-            score = result["scores"].get(metric["name"])
+            assert _number(row[key]) == getattr(result, key)
+        for metric in results.metrics:
+            score = result.scores.get(metric.name)
             known = None if score is not None and math.isnan(score) else score
-            assert _number(row[metric["name"]]) == known
-        assert (row["error"] or None) == result["error"]
+            assert _number(row[metric.name]) == known
+        assert (row["error"] or None) == result.error
 
 
 def test_summary_reads_back_to_the_same_numbers(results, tmp_path):
     write_tables(results, tmp_path)
     rows = {x["system"]: x for x in _read(tmp_path / "summary.csv")}
     assert list(rows) == RATED
-    for entry in results["summary"]:
-        row, metric = rows[entry["system"]], entry["metric"]
-        assert float(row[metric]) == entry["mean"]
-        assert float(row[f"{metric}_low"]) == entry["low"]
-        assert float(row[f"{metric}_high"]) == entry["high"]
-        assert int(row[f"{metric}_files"]) == entry["count"]
+    for entry in results.summary:
+        row, metric = rows[entry.system], entry.metric
+        assert float(row[metric]) == entry.mean
+        assert float(row[f"{metric}_low"]) == entry.low
+        assert float(row[f"{metric}_high"]) == entry.high
+        assert int(row[f"{metric}_files"]) == entry.count
     flowmac, missing = rows["flowmac:8"], rows["lc3:16"]
     assert float(flowmac["decode_rtf"]) == 0.1
     assert float(flowmac["entropy_bits"]) == 7.5
@@ -104,18 +102,18 @@ def test_order_of_the_results_is_no_matter(results, tmp_path):
     write_tables(results, tmp_path)
     names = ("results.csv", "summary.csv", "summary.md")
     before = [(tmp_path / name).read_bytes() for name in names]
-    results["results"].reverse()
-    results["summary"].reverse()
+    results.results.reverse()
+    results.summary.reverse()
     write_tables(results, tmp_path)
     assert [(tmp_path / name).read_bytes() for name in names] == before
 
 
 def test_names_survive(results, tmp_path):
     name = 'ä, "b"/0.wav'
-    results["files"][0]["name"] = name
-    for result in results["results"]:
-        if result["file"] == "a/0.wav":
-            result["file"] = name
+    results.files[0].name = name
+    for result in results.results:
+        if result.file == "a/0.wav":
+            result.file = name
     write_tables(results, tmp_path)
     assert _read(tmp_path / "results.csv")[0]["file"] == name
     assert b"\r\n" in (tmp_path / "results.csv").read_bytes()
@@ -131,8 +129,8 @@ def test_a_failed_write_leaves_what_was_there(results, tmp_path):
         write_tables(results, tmp_path / "none")
     write_tables(results, tmp_path)
     before = (tmp_path / "results.csv").read_bytes()
-    del results["results"][0]["gain_db"]
-    with pytest.raises(KeyError):
+    del results.results[0].file
+    with pytest.raises(AttributeError):
         write_tables(results, tmp_path)
     assert (tmp_path / "results.csv").read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 3
@@ -155,14 +153,12 @@ def test_kinds_of_metrics_are_kept_apart(results):
 def test_quality_shows_means_and_half_intervals(results):
     rows = _rows(_section(markdown(results), "Compared with the reference"))
     entry = next(
-        x
-        for x in results["summary"]
-        if (x["system"], x["metric"]) == ("opus:6", "pesq")
+        x for x in results.summary if (x.system, x.metric) == ("opus:6", "pesq")
     )
-    half = (entry["high"] - entry["low"]) / 2
+    half = (entry.high - entry.low) / 2
     assert rows["Opus 6 kbps"][:2] == [
         "6.00",
-        f"{entry['mean']:.2f} ± {half:.2f}",
+        f"{entry.mean:.2f} ± {half:.2f}",
     ]
     assert rows["Reference"][0] == "–"
 
@@ -177,7 +173,7 @@ def test_differences_are_those_of_pairs(results):
         ("opus:6", "warpq", 2),
     ):
         mean, low, high, _ = paired_difference(
-            *(scores(results, x, metric) for x in (name, "flowmac:8"))
+            *(results.scores(x, metric) for x in (name, "flowmac:8"))
         )
         label = next(x[1] for x in SYSTEMS if x[0] == name)
         text = f"{mean:+.2f} ± {(high - low) / 2:.2f}"
@@ -211,15 +207,15 @@ def test_tokens_and_missing_systems(results):
 
 def test_what_was_not_scored_is_said(results):
     assert "Fewer than" not in markdown(results)
-    failed = [x for x in results["results"] if x["system"] == "opus:6"]
+    failed = [x for x in results.results if x.system == "opus:6"]
     for result in failed[:2]:
-        result |= {"scores": {}, "error": "no | sound"}
-    for result in results["results"]:
-        if result["system"] == "opus:12":
-            result["scores"].pop("warpq")
-        if result["system"] == "reference":
-            result["scores"].pop("warpq")
-    results["summary"] = summarise(results)
+        result.scores, result.error = {}, "no | sound"
+    for result in results.results:
+        if result.system == "opus:12":
+            result.scores.pop("warpq")
+        if result.system == "reference":
+            result.scores.pop("warpq")
+    results.summary = summarise(results)
     text = markdown(results)
     few = _section(text, "Fewer than 6 files")
     assert "- Opus 6 kbps: PESQ-WB 4, WARP-Q 4, DistillMOS 4\n" in few
@@ -242,10 +238,10 @@ def test_nothing_to_show(kept, tmp_path):
     results = number_results(3)
     # no file, or no system that runs
     if kept:
-        results["systems"] = results["systems"][-kept:]
+        results.systems = results.systems[-kept:]
     else:
-        results |= {"systems": [], "files": []}
-    results |= {"results": [], "summary": []}
+        results.systems, results.files = [], []
+    results.results, results.summary = [], []
     write_tables(results, tmp_path)
     assert _read(tmp_path / "results.csv") == []
     assert len(_read(tmp_path / "summary.csv")) == kept
@@ -256,9 +252,10 @@ def test_nothing_to_show(kept, tmp_path):
 
 def test_unknown_and_tiny_numbers():
     results = number_results(2)
-    speed = results["systems"][3]["speed"]
-    speed |= {"encode_rtf": 0.000123, "peak_memory_mb": None, "threads": None}
-    results["systems"][4]["speed"]["decode_rtf"] = None
+    speed = results.systems[3].speed
+    speed.encode_rtf = 0.000123
+    speed.peak_memory_mb = speed.threads = None
+    results.systems[4].speed.decode_rtf = None
     rows = _rows(_section(markdown(results), "Speed"))
     assert rows["Opus 6 kbps"][0] == "0.00012"
     assert rows["Opus 6 kbps"][4:] == ["–", "–"]
@@ -267,7 +264,7 @@ def test_unknown_and_tiny_numbers():
 
 def test_order_is_by_rate_then_name():
     systems = [
-        dict(name=name, kind=kind, kbps=kbps)
+        SystemInfo(name, name, kind, kbps=kbps)
         for name, kind, kbps in (
             ("z", "folder", None),
             ("reference", "reference", None),
@@ -276,6 +273,6 @@ def test_order_is_by_rate_then_name():
             ("a", "codec", 3.0),
         )
     ]
-    names = [x["name"] for x in by_rate(systems)]
+    names = [x.name for x in by_rate(systems)]
     assert names == ["reference", "a", "c", "b", "z"]
     assert by_rate(systems[::-1]) == by_rate(systems)
