@@ -42,10 +42,8 @@ def align(reference, decoded, sample_rate, max_delay_ms=300):
 
     Arguments
     ---------
-    reference : numpy.ndarray
-        What was coded, shape [T].
-    decoded : numpy.ndarray
-        What came back, shape [any], at the same sample rate.
+    reference, decoded : numpy.ndarray
+        What was coded [T] and what came back [any], at one sample rate.
     sample_rate : int
         In Hz.
     max_delay_ms : float

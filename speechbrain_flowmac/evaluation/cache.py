@@ -54,37 +54,19 @@ class Cache:
             Digest of all that the entry follows from.
         ending : str
             ".json" or ".npz".
-
-        Returns
-        -------
-        Path
         """
         # few enough files in a folder for every file system
         return self.folder / kind / key[:2] / f"{key}{ending}"
 
     def get_json(self, kind, key):
-        """An entry, or None.
-
-        Arguments
-        ---------
-        kind, key : str
-            See `path`.
-        """
+        """An entry, or None; see `path`."""
         try:
             return json.loads(self.path(kind, key, ".json").read_text())
         except (OSError, ValueError):
             return None
 
     def put_json(self, kind, key, value):
-        """Keeps an entry.
-
-        Arguments
-        ---------
-        kind, key : str
-            See `path`.
-        value : object
-            What JSON takes; NaN and infinity are refused.
-        """
+        """Keeps what JSON takes; NaN and infinity are refused."""
         path = self.path(kind, key, ".json")
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(value, allow_nan=False)
@@ -92,13 +74,7 @@ class Cache:
             file.write(text)
 
     def get_arrays(self, kind, key):
-        """An entry as a dict of arrays, or None.
-
-        Arguments
-        ---------
-        kind, key : str
-            See `path`.
-        """
+        """An entry as a dict of arrays, or None; see `path`."""
         try:
             # checks the CRC of each
             with np.load(self.path(kind, key, ".npz")) as arrays:
@@ -107,15 +83,7 @@ class Cache:
             return None
 
     def put_arrays(self, kind, key, **arrays):
-        """Keeps arrays.
-
-        Arguments
-        ---------
-        kind, key : str
-            See `path`.
-        **arrays : numpy.ndarray
-            Under their names.
-        """
+        """Keeps arrays under their names."""
         path = self.path(kind, key, ".npz")
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as file:
@@ -123,17 +91,7 @@ class Cache:
 
 
 def signal_digest(signal):
-    """Digest of samples.
-
-    Arguments
-    ---------
-    signal : numpy.ndarray
-        Of any shape.
-
-    Returns
-    -------
-    str
-        SHA-256 in hex.
+    """SHA-256 of samples, in hex.
 
     Example
     -------
@@ -157,11 +115,6 @@ def function_digest(function, packages=()):
     packages : tuple of str
         pip packages whose versions count, such as "visqol-python[lattice]".
 
-    Returns
-    -------
-    str
-        SHA-256 in hex.
-
     Example
     -------
     >>> function_digest(digest) == function_digest(digest, ("numpy",))
@@ -179,16 +132,8 @@ def function_digest(function, packages=()):
 def source_digest(source):
     """Changes whenever a model does that is named in some way.
 
-    Arguments
-    ---------
-    source : str
-        A folder, all of whose files count; or anything else, such as a Hub
-        id, which counts by name.
-
-    Returns
-    -------
-    str
-        SHA-256 in hex.
+    Of a folder all files count; anything else, such as a Hub id, counts by
+    name.
 
     Example
     -------
@@ -205,17 +150,7 @@ def source_digest(source):
 
 
 def package_versions(packages):
-    """Installed versions.
-
-    Arguments
-    ---------
-    packages : iterable of str
-        As pip is asked for them, such as "visqol-python[lattice]".
-
-    Returns
-    -------
-    dict
-        Of the packages that are installed, by name.
+    """Versions of those packages that are installed, by name.
 
     Example
     -------

@@ -47,12 +47,7 @@ systems:
 
 
 def add_command(commands):
-    """Adds `flowmac evaluate`.
-
-    Arguments
-    ---------
-    commands : object
-        What `argparse.ArgumentParser.add_subparsers` returns.
+    """Adds `flowmac evaluate` to what `add_subparsers` returned.
 
     Example
     -------
@@ -146,16 +141,7 @@ def add_command(commands):
 
 
 def level(text):
-    """A type for `--level`.
-
-    Arguments
-    ---------
-    text : str
-        A number of dB, 0 or less, or "none".
-
-    Returns
-    -------
-    float or None
+    """A type for `--level`: dB of 0 or less, or none.
 
     Example
     -------
@@ -214,13 +200,7 @@ def choose_metrics(names, table, available):
 
 
 class Complaints:
-    """Prints errors, and remembers that there were some.
-
-    Arguments
-    ---------
-    debug : bool
-        Print tracebacks, too.
-    """
+    """Prints errors, with tracebacks if told so, and counts them."""
 
     def __init__(self, debug):
         self.debug = debug
@@ -235,16 +215,7 @@ class Complaints:
 
 
 def default_jobs(threads):
-    """How many processes fit the CPUs that this one may use.
-
-    Arguments
-    ---------
-    threads : int
-        Of each.
-
-    Returns
-    -------
-    int
+    """How many processes of so many threads fit the CPUs that this one may use.
 
     Example
     -------

@@ -27,15 +27,8 @@ SIDES = (
 
 
 class Labels:
-    """Labels of the points and lines of an `Axes`.
-
-    Made when all else is drawn and the limits are final.
-
-    Arguments
-    ---------
-    axes : matplotlib.axes.Axes
-        With linear or logarithmic scales.
-    """
+    """Labels of the points and lines of an `Axes`, with linear or logarithmic
+    scales; made when all else is drawn and the limits are final."""
 
     def __init__(self, axes):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -49,15 +42,7 @@ class Labels:
         self.taken = np.empty((0, 4))  # left, bottom, right, top in pixels
 
     def avoid(self, x, y, size=4.0):
-        """Keeps labels off a line through data points.
-
-        Arguments
-        ---------
-        x, y : sequence of float
-            Of one point or more.
-        size : float
-            Half of the width of what is kept free, in points.
-        """
+        """Keeps labels off a line through data points, so many points wide."""
         corners = self.axes.transData.transform(np.stack([x, y], axis=1))
         share = np.linspace(0, 1, 24)[:, None]
         path = [corners]
@@ -70,32 +55,12 @@ class Labels:
         )
 
     def put(self, text, points, **style):
-        """Writes a label beside one of its points.
-
-        Arguments
-        ---------
-        text : str
-            The label.
-        points : sequence of tuple
-            Where it may stand, x and y each.
-        **style
-            Of the text, as matplotlib names it.
-        """
+        """Writes a label beside one of its points, x and y each."""
         choices = [(point, side) for side in SIDES for point in points]
         self._put_best(text, choices, style)
 
     def put_on_line(self, text, y, **style):
-        """Writes a label above or below a horizontal line across the plot.
-
-        Arguments
-        ---------
-        text : str
-            The label.
-        y : float
-            Of the line.
-        **style
-            Of the text, as matplotlib names it.
-        """
+        """Writes a label above or below a horizontal line across the plot."""
         left, right = self.axes.get_xlim()
         ends = self.axes.transData.transform([(left, y), (right, y)])
         shares = np.linspace(1, 0, 9)[:, None]

@@ -115,22 +115,7 @@ class Key:
 
 
 def read_key(path):
-    """Reads the key of a test.
-
-    Arguments
-    ---------
-    path : str or Path
-        key.json of `flowmac mushra`.
-
-    Returns
-    -------
-    Key
-
-    Raises
-    ------
-    ReportError
-        If it is none.
-    """
+    """Reads the key of a test, a `Key`; ReportError if it is none."""
     try:
         return parse(Key, read_json(path), "it")
     except ReportError as error:
@@ -140,25 +125,24 @@ def read_key(path):
 
 
 def systems_under_test(results, names=None):
-    """The systems that listeners will rate, beside reference and anchors.
+    """Labels, by name, of the systems that listeners will rate, beside
+    reference and anchors.
 
-    Arguments
-    ---------
-    results : Results
-        Of the evaluation.
-    names : list of str or None
-        Which; None for all that ran.
+        Arguments
+        ---------
+        results : Results
+            Of the evaluation.
+        names : list of str or None
+            Which; None for all that ran.
 
-    Returns
-    -------
-    dict
-        Labels by name.
-
-    Example
-    -------
-    >>> from speechbrain_flowmac.evaluation.results import Results, SystemInfo
-    >>> systems_under_test(Results([SystemInfo("opus:6", "Opus")], [], []))
-    {'opus:6': 'Opus'}
+        Example
+        -------
+        >>> from speechbrain_flowmac.evaluation.results import (
+        ...     Results,
+        ...     SystemInfo,
+        ... )
+        >>> systems_under_test(Results([SystemInfo("opus:6", "Opus")], [], []))
+        {'opus:6': 'Opus'}
     """
     known = {
         system.name: system
@@ -189,13 +173,6 @@ def systems_under_test(results, names=None):
 def usable_files(results, systems):
     """Files of suitable length that all systems decoded.
 
-    Arguments
-    ---------
-    results : Results
-        Of the evaluation.
-    systems : iterable of str
-        Names.
-
     Returns
     -------
     dict
@@ -216,25 +193,14 @@ def usable_files(results, systems):
 
 
 def loudness(signal, sample_rate):
-    """Integrated loudness (ITU-R BS.1770-4) of one channel.
+    """Integrated loudness in LUFS (ITU-R BS.1770-4) of a signal [T] of at
+    least 0.4 s; minus infinity for silence.
 
-    Arguments
-    ---------
-    signal : numpy.ndarray
-        Shape [T], at least 0.4 s.
-    sample_rate : int
-        In Hz.
-
-    Returns
-    -------
-    float
-        In LUFS; minus infinity for silence.
-
-    Example
-    -------
-    >>> tone = np.sin(2 * np.pi * 997 * np.arange(48000) / 48000)
-    >>> round(loudness(tone, 48000), 1)  # BS.1770: -3.01
-    -3.1
+        Example
+        -------
+        >>> tone = np.sin(2 * np.pi * 997 * np.arange(48000) / 48000)
+        >>> round(loudness(tone, 48000), 1)  # BS.1770: -3.01
+        -3.1
     """
     import torch
     from torchaudio.functional import loudness as measure
@@ -248,20 +214,8 @@ def loudness(signal, sample_rate):
 
 
 def match_loudness(signals, sample_rate):
-    """Brings stimuli to the same loudness, without clipping any.
-
-    Arguments
-    ---------
-    signals : dict
-        Arrays of shape [T] by name.
-    sample_rate : int
-        In Hz.
-
-    Returns
-    -------
-    dict
-        All at `LOUDNESS`, or lower together if one had clipped.
-    """
+    """Brings signals [T], by name, to `LOUDNESS`, or lower together if one had
+    clipped."""
     matched = {}
     for name, signal in signals.items():
         level = loudness(signal, sample_rate)
@@ -274,18 +228,7 @@ def match_loudness(signals, sample_rate):
 
 
 def read_signal(path):
-    """Reads audio at the rate of the test.
-
-    Arguments
-    ---------
-    path : Path
-        A file that libsndfile reads; channels are mixed.
-
-    Returns
-    -------
-    numpy.ndarray
-        float64, shape [T].
-    """
+    """Reads audio at the rate of the test, float64 [T]; channels are mixed."""
     try:
         info = soundfile.info(path)
         if info.duration > SECONDS[1] + LENGTH_TOLERANCE:
@@ -299,18 +242,8 @@ def read_signal(path):
 
 
 def anchors(reference):
-    """The low and the mid anchor of BS.1534-3.
-
-    Arguments
-    ---------
-    reference : numpy.ndarray
-        float64, shape [T], at `SAMPLE_RATE`.
-
-    Returns
-    -------
-    dict
-        Arrays of shape [T] by name of the anchor.
-    """
+    """The low and the mid anchor of BS.1534-3 of a reference [T] at
+    `SAMPLE_RATE`, by name."""
     from speechbrain_flowmac.evaluation.systems import Recording, make_system
 
     made = {}
@@ -361,21 +294,10 @@ def stimuli(folder, paths):
 
 
 def yaml_text(value, indent=0):
-    """YAML that webMUSHRA's parser (yaml.js) reads.
+    """YAML, of nested dicts and lists, that webMUSHRA's parser (yaml.js) reads.
 
-    It knows no `- - item`, so a dash stands alone before what is nested, and
-    no line is folded.
-
-    Arguments
-    ---------
-    value : dict or list
-        Nested, with strings, numbers and truth values.
-    indent : int
-        Of the lines, in spaces.
-
-    Returns
-    -------
-    str
+    It knows no `- - item`, which PyYAML writes, so a dash stands alone before
+    what is nested, and no line is folded.
 
     Example
     -------
@@ -414,10 +336,6 @@ def configuration(title, test_id, training, pages):
         The page to practise on.
     pages : list of dict
         Pages whose order every listener gets at random.
-
-    Returns
-    -------
-    dict
     """
     return {
         "testname": title,
@@ -486,10 +404,6 @@ def mushra_page(name, page_id, paths):
     paths : dict
         Files by stimulus; "reference" is also hidden among the others, which
         webMUSHRA does by itself.
-
-    Returns
-    -------
-    dict
     """
     paths = dict(paths)
     return {

@@ -14,15 +14,7 @@ from speechbrain_flowmac.console import UsageError, whole_number
 def whole_folder(target):
     """A folder that appears only when it is complete.
 
-    Arguments
-    ---------
-    target : str or Path
-        Must not exist; made with its parents.
-
-    Yields
-    ------
-    Path
-        A folder beside it, to be filled.
+    It must not exist; what is yielded is a folder beside it, to be filled.
     """
     target = Path(target)
     if os.path.lexists(target):
@@ -100,13 +92,7 @@ def mushra_results(args):
 
 
 def add_commands(subparsers):
-    """Adds both commands to the command line.
-
-    Arguments
-    ---------
-    subparsers : object
-        What `add_subparsers` of the parser returned.
-    """
+    """Adds both commands to what `add_subparsers` returned."""
 
     def add(name, function, text):
         command = subparsers.add_parser(

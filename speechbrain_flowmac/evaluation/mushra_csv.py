@@ -45,19 +45,7 @@ class RatingsError(ValueError):
 
 
 class Rating(NamedTuple):
-    """What a listener thinks of a system, by one item.
-
-    Arguments
-    ---------
-    listener : str
-        Who rated.
-    item : str
-        What was heard.
-    system : str
-        What it was heard through.
-    score : float
-        0 to 100.
-    """
+    """What a listener thinks of an item as a system had it: a score of 0 to 100."""
 
     listener: str
     item: str
@@ -110,18 +98,10 @@ def read_ratings(paths, key=None, listener_column=None):
 
 
 def read_rows(path):
-    """Rows of a CSV file, without empty ones.
+    """Yields the rows of a CSV file, without empty ones.
 
-    Arguments
-    ---------
-    path : str or Path
-        File; its header may be repeated, with columns in another order.
-
-    Yields
-    ------
-    tuple
-        Where the row is ("FILE line N"), and its cells by name of column.
-    """
+    The header may be repeated, with columns in another order. A row comes
+    with where it is ("FILE line N"), as a dict of its cells."""
     # lines end as csv has it, not where str.splitlines() ends them, too
     lines = list(io.StringIO(_text(path), newline=""))
     first = next(filter(str.strip, lines))

@@ -29,17 +29,8 @@ CONFIDENCE = 0.95
 
 
 class Summary(NamedTuple):
-    """Describes scores; all in 0..100 but the last.
-
-    Arguments
-    ---------
-    mean, low, high : float
-        Mean with its confidence interval, NaN for a single score.
-    median, lower, upper : float
-        Median and quartiles.
-    count : int
-        Number of scores.
-    """
+    """Describes scores, all in 0..100 but their number: mean with its interval,
+    NaN for a single score, median and quartiles."""
 
     mean: float
     low: float
@@ -53,19 +44,9 @@ class Summary(NamedTuple):
 class Pair(NamedTuple):
     """Two systems, compared.
 
-    Arguments
-    ---------
-    first, second : str
-        Systems.
-    difference : float
-        Mean of the first's scores less the second's.
-    count : int
-        Listeners x items that rated both.
-    p : float
-        That scores would differ so much by chance.
-    corrected : float
-        The same by Holm's correction for all pairs.
-    """
+    `difference` is the mean of the first's scores less the second's over
+    `count` listeners x items that rated both; `p` that they differ so much
+    by chance, `corrected` by Holm's correction for all pairs."""
 
     first: str
     second: str
@@ -78,20 +59,9 @@ class Pair(NamedTuple):
 class Analysis(NamedTuple):
     """All that the ratings of a test say.
 
-    Arguments
-    ---------
-    ratings : list of Rating
-        Of all listeners.
-    excluded : dict
-        Why, by listener.
-    labels : dict
-        For people, by system; those with the best mean come first.
-    systems : dict
-        `Summary` by system.
-    items : dict
-        `Summary` by item and system.
-    pairs : list of Pair
-        Of systems that are neither reference nor anchor.
+    ratings: of all listeners; excluded: why, by listener; labels: by system,
+    those with the best mean first; systems: `Summary` by system; items:
+    `Summary` by item and system; pairs: of neither reference nor anchors.
     """
 
     ratings: list
@@ -103,23 +73,12 @@ class Analysis(NamedTuple):
 
 
 def post_screening(ratings):
-    """Listeners that BS.1534-3 (4.1.2) excludes.
+    """Listeners that BS.1534-3 (4.1.2) excludes: a dict of reasons.
 
     These are listeners who rate the hidden reference below 90, or the anchor
     of 7 kHz above 90, for more than 15 % of the items. Where more than 25 %
     of the listeners rate that anchor of an item above 90, the item may have
-    little above 7 kHz, and says nothing about listeners.
-
-    Arguments
-    ---------
-    ratings : list of Rating
-        Of all listeners.
-
-    Returns
-    -------
-    dict
-        Why, by listener.
-    """
+    little above 7 kHz, and says nothing about listeners."""
     below = _shares(ratings, REFERENCE, lambda score: score < GOOD)
     above = _shares(ratings, MID_ANCHOR, lambda score: score > GOOD)
     fooled = defaultdict(list)
@@ -154,16 +113,7 @@ def _shares(ratings, system, is_wrong):
 
 
 def summarise(scores):
-    """Describes scores.
-
-    Arguments
-    ---------
-    scores : sequence of float
-        At least one.
-
-    Returns
-    -------
-    Summary
+    """Describes at least one score by a `Summary`.
 
     Example
     -------
@@ -184,17 +134,7 @@ def summarise(scores):
 
 
 def signed_rank(differences):
-    """Wilcoxon's signed-rank test of paired differences, two-sided.
-
-    Arguments
-    ---------
-    differences : sequence of float
-        Those that are zero say nothing.
-
-    Returns
-    -------
-    float
-        Probability of differences like these if there were none.
+    """p of Wilcoxon's signed-rank test of paired differences, two-sided.
 
     Example
     -------
@@ -210,17 +150,7 @@ def signed_rank(differences):
 
 
 def holm(p_values):
-    """Holm's correction for multiple tests (1979).
-
-    Arguments
-    ---------
-    p_values : list of float
-        Of all tests.
-
-    Returns
-    -------
-    list of float
-        In the same order.
+    """Holm's correction for multiple tests (1979), in the same order.
 
     Example
     -------
@@ -236,19 +166,9 @@ def holm(p_values):
 
 
 def compare(scores, systems):
-    """Compares systems in pairs.
+    """Compares systems, the better ones first, in pairs: list of `Pair`.
 
-    Arguments
-    ---------
-    scores : dict
-        By system: scores by listener and item.
-    systems : list of str
-        Which to compare, the better ones first.
-
-    Returns
-    -------
-    list of Pair
-    """
+    `scores` has, by system, scores by listener and item."""
     found = []
     for first, second in itertools.combinations(systems, 2):
         both = [what for what in scores[first] if what in scores[second]]
@@ -313,17 +233,7 @@ def analyse(ratings, key=None):
 
 
 def markdown(analysis):
-    """Tables for people.
-
-    Arguments
-    ---------
-    analysis : Analysis
-        From `analyse`.
-
-    Returns
-    -------
-    str
-    """
+    """Tables of an `Analysis` for people."""
     listeners = {rating.listener for rating in analysis.ratings}
     items = {item for item, _ in analysis.items}
     kept = len(listeners) - len(analysis.excluded)
@@ -386,16 +296,8 @@ def _p(value):
 
 
 def write_analysis(analysis, folder):
-    """Writes an analysis.
-
-    Arguments
-    ---------
-    analysis : Analysis
-        From `analyse`.
-    folder : Path
-        Gets mushra.md, mushra.svg (a box plot), systems.csv, items.csv,
-        pairs.csv, and ratings.csv with the systems that were rated.
-    """
+    """Writes an `Analysis` into a folder: mushra.md, mushra.svg (a box plot),
+    systems.csv, items.csv, pairs.csv, and ratings.csv with the systems."""
     (folder / "mushra.md").write_text(markdown(analysis), encoding="utf-8")
     excluded = analysis.excluded
     _write_csv(
@@ -422,15 +324,8 @@ def _write_csv(path, *rows):
 
 
 def box_plot(analysis, path):
-    """Draws medians, quartiles and means of all systems.
-
-    Arguments
-    ---------
-    analysis : Analysis
-        From `analyse`.
-    path : Path
-        An SVG file; the same analysis gives the same file.
-    """
+    """Draws medians, quartiles and means of all systems as SVG; the same
+    analysis gives the same file."""
     import matplotlib
     from matplotlib.figure import Figure
 

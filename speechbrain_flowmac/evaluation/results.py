@@ -179,22 +179,8 @@ class Results:
 
 
 def load_results(folder):
-    """Reads the results of an evaluation.
-
-    Arguments
-    ---------
-    folder : str or Path
-        Output of `flowmac evaluate`.
-
-    Returns
-    -------
-    Results
-
-    Raises
-    ------
-    ReportError
-        If there are none, or what there is has another shape.
-    """
+    """Reads the `Results` of an evaluation from its folder; ReportError if there
+    are none, or what there is has another shape."""
     path = Path(folder) / RESULTS_FILE
     if not path.is_file():
         raise ReportError(
@@ -225,22 +211,7 @@ def load_results(folder):
 
 
 def read_json(path):
-    """What a JSON file holds.
-
-    Arguments
-    ---------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    object
-
-    Raises
-    ------
-    ReportError
-        If it is no JSON in UTF-8.
-    """
+    """What a file holds; ReportError if it is no JSON in UTF-8."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -342,24 +313,10 @@ def _finite(value):
 
 
 def find(folder, name):
-    """Path of a file that a report names, which must be within the report.
+    """Path of a file that a report names, relative to the report's folder.
 
-    Arguments
-    ---------
-    folder : Path
-        Of the report.
-    name : str
-        Relative to it, with "/".
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    ReportError
-        If it is absolute, leads out of the folder by "..", by a link or by
-        a link on the way, or is no file.
+    ReportError if it is absolute, leads out of the folder by ".." or by a
+    link anywhere on the way, or is no file.
 
     Example
     -------

@@ -108,10 +108,7 @@ def measure(make_system, name, recordings, repeats=REPEATS):
 
     Returns
     -------
-    dict
-        `encode_rtf` and `decode_rtf`, in seconds of computing per second of
-        audio; `load_seconds`; `peak_memory_mb` (see `peak_memory`);
-        `seconds_coded`, the duration of the recordings.
+    Speed
     """
     start = time.perf_counter()
     system = make_system(name)
@@ -137,26 +134,16 @@ def measure(make_system, name, recordings, repeats=REPEATS):
 
 
 def enough(recordings, seconds=SECONDS):
-    """The first recordings, as many as are needed.
+    """Yields the first recordings, as many as make so many seconds; what is
+    longer is cut there.
 
-    Arguments
-    ---------
-    recordings : iterable of Recording
-        Of any duration; what is longer than `seconds` is cut there.
-    seconds : float
-        Wanted in all, at least.
-
-    Yields
-    ------
-    Recording
-
-    Example
-    -------
-    >>> import numpy as np
-    >>> from speechbrain_flowmac.evaluation.systems import Recording
-    >>> recording = Recording("a.wav", np.zeros(8000), 8000)
-    >>> len(list(enough([recording] * 9, seconds=2.5)))
-    3
+        Example
+        -------
+        >>> import numpy as np
+        >>> from speechbrain_flowmac.evaluation.systems import Recording
+        >>> recording = Recording("a.wav", np.zeros(8000), 8000)
+        >>> len(list(enough([recording] * 9, seconds=2.5)))
+        3
     """
     found = 0.0
     for recording in recordings:
@@ -169,21 +156,8 @@ def enough(recordings, seconds=SECONDS):
 
 
 def peak_memory():
-    """Most memory that this process, or one that it started and that has
-    ended, has used.
-
-    It includes the interpreter.
-
-    Returns
-    -------
-    int
-        Bytes.
-
-    Example
-    -------
-    >>> peak_memory() > 1e6
-    True
-    """
+    """Most bytes that this process, or one that it started and that has
+    ended, has used, the interpreter included."""
     unit = 1 if sys.platform == "darwin" else KIBIBYTE
     own, children = (
         unit * resource.getrusage(who).ru_maxrss
@@ -198,13 +172,7 @@ def peak_memory():
 
 
 def cpu():
-    """Name of the processor.
-
-    Example
-    -------
-    >>> cpu() != ""
-    True
-    """
+    """Name of the processor."""
     with suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         line = next(x for x in lines if x.startswith("model name"))
@@ -215,20 +183,9 @@ def cpu():
 def machine(threads, packages):
     """What figures were taken on, and with.
 
-    Arguments
-    ---------
-    threads : int
-        CPU threads of each process.
-    packages : iterable of str
-        Of pip, whose versions matter.
-
-    Returns
-    -------
-    Machine
-
     Example
     -------
-    >>> machine(2, ["numpy"]).threads
+    >>> machine(threads=2, packages=["numpy"]).threads
     2
     """
     return Machine(

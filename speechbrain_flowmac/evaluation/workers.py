@@ -29,13 +29,7 @@ THREAD_VARIABLES = (
 class TaskError(RuntimeError):
     """A task that failed; the message is that of its error, in one line.
 
-    Arguments
-    ---------
-    text : str
-        What went wrong.
-    where : str
-        The traceback of the process; empty if it died.
-    """
+    `where` is the traceback of the process; empty if it died."""
 
     def __init__(self, text, where=""):
         super().__init__(text)

@@ -78,24 +78,6 @@ def test_a_moved_model_is_what_trainings_start_from(corpus, tmp_path):
         assert all(value.isfinite().all() for value in after.values())
 
 
-def test_evaluation_prints_a_row_for_each_number_of_codebooks(corpus, tmp_path):
-    model = make_tiny_model(tmp_path / "model")
-    printed = _run(
-        RECIPES / "codec" / "evaluate.py",
-        model,
-        f"--data_folder={corpus}",
-        "--codebooks",
-        "1",
-        "8",
-        "--metrics",
-        "estoi",
-        "mel",
-    )
-    assert "2 utterances of test-clean" in printed
-    rows = re.findall(r"^\| (\d) \| (\d+) \|", printed, re.MULTILINE)
-    assert rows == [("1", "375"), ("8", "3000")]
-
-
 def test_solvers_are_compared_by_evaluations(corpus, tmp_path):
     folder = tmp_path / "study"
     printed = _run(

@@ -6,31 +6,74 @@
 
 Each utterance is brought to -26 dB and synthesised whole: from its own mels,
 which shows what the vocoder costs, and from those that the codec decodes.
+(`flowmac evaluate` compares whole codecs.)
 
 A vocoder with a pitch head gets a second table, of the F0 that it reads off
 these mels: against Harvest (pip install pyworld) and against SwiftF0, which
 made its labels (pip install swift-f0), whichever are there.
 """
 
+import argparse
 import importlib.util
-import sys
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
-from speechbrain_flowmac.metrics import harvest_f0, pitch_errors
-from speechbrain_flowmac.training.data import label_f0
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from scoring import Evaluation, make_parser, print_table  # noqa: E402
+from speechbrain_flowmac import FlowMACCodec
+from speechbrain_flowmac.evaluation.formats import markdown_table
+from speechbrain_flowmac.metrics import (
+    METRICS,
+    harvest_f0,
+    pitch_errors,
+    to_level,
+)
+from speechbrain_flowmac.training.data import label_f0, read_crop
 
 # name: (module, function)
 F0_REFERENCES = {
     "Harvest": ("pyworld", harvest_f0),
     "SwiftF0": ("swift_f0", label_f0),
 }
+
+
+def read_arguments():
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("model", help="built-in name, folder or Hub id")
+    parser.add_argument("--data_folder", default="data/LibriTTS", type=Path)
+    parser.add_argument("--split", default="test-clean")
+    parser.add_argument("--codebooks", type=int, default=None)
+    parser.add_argument("--steps", type=int, default=None, help="of the solver")
+    parser.add_argument("--limit", type=int, default=None, help="utterances")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        choices=METRICS,
+        default=["pesq", "estoi", "mel"],
+    )
+    arguments = parser.parse_args()
+    folder = arguments.data_folder / arguments.split
+    arguments.files = sorted(folder.rglob("*.wav"))[: arguments.limit]
+    if not arguments.files:
+        parser.error(f"no wav under {folder}")
+    return arguments
+
+
+def print_means(metrics, scores):
+    """Prints a table of means of scores, lists of floats by kind of mels."""
+    rows = []
+    for name, values in scores.items():
+        # a metric says NaN where it finds no speech
+        means = np.nanmean(values, axis=0)
+        cells = zip(metrics, means, strict=True)
+        rows.append([name, *(f"{x:.{m.decimals}f}" for m, x in cells)])
+    print(markdown_table(["input", *(m.heading for m in metrics)], rows))
 
 
 def make_mels(codec, wav, num_codebooks, n_steps):
@@ -109,26 +152,31 @@ def print_pitch(tracks):
         rows.append([*names, *cells])
     headings = ["gross errors, %", "other errors, cents", "voicing errors, %"]
     print("\nF0 of the pitch head\n")
-    print_table(["reference", "input", *headings], rows)
+    print(markdown_table(["reference", "input", *headings], rows))
 
 
 @torch.no_grad()
 def main():
     """Evaluates and prints."""
-    parser = make_parser(__doc__)
-    parser.add_argument("--codebooks", type=int, default=None)
-    evaluation = Evaluation(parser)
-    codec, arguments = evaluation.codec, evaluation.arguments
+    arguments = read_arguments()
+    codec = FlowMACCodec.from_hparams(
+        arguments.model, run_opts={"device": arguments.device}
+    )
+    metrics = [METRICS[name] for name in arguments.metrics]
     # vocoders of other kinds have no head
     head = getattr(getattr(codec.vocoder, "head", None), "pitch", None)
     scores, tracks = defaultdict(list), defaultdict(list)
-    for signal in evaluation.signals():
+    for path in tqdm(arguments.files, dynamic_ncols=True):
+        signal = read_crop(path, None, codec.sample_rate).numpy()
+        signal = to_level(signal.astype(np.float64))
         wav = torch.from_numpy(signal).float().unsqueeze(0).to(codec.device)
         mels = make_mels(codec, wav, arguments.codebooks, arguments.steps)
         for name, mel in mels.items():
             made = codec.vocoder(mel)[0, : len(signal)].clamp(-1, 1)
             made = made.double().cpu().numpy()
-            scores[(name,)].append(evaluation.score(signal, made))
+            scores[name].append(
+                [x.function(signal, made, codec.sample_rate) for x in metrics]
+            )
         if head is None:
             continue
         settings = codec.codec.mel_settings
@@ -138,7 +186,11 @@ def main():
             f0, voiced = (x[0].cpu().numpy() for x in head(mel))
             for reference, truth in references.items():
                 tracks[reference, name].append((f0, voiced, truth))
-    evaluation.print_means(["input"], scores)
+    print(
+        f"{len(arguments.files)} utterances of {arguments.split}, "
+        f"{arguments.model}\n"
+    )
+    print_means(metrics, scores)
     if tracks:
         print_pitch(tracks)
 

@@ -65,11 +65,6 @@ class AmrWb(System):
         As the system is asked for.
     mode : int
         0..8, from 6.60 to 23.85 kbps.
-
-    Raises
-    ------
-    UnavailableError
-        If a library is not installed.
     """
 
     sample_rate = 16_000
@@ -141,30 +136,7 @@ class AmrWb(System):
 
 
 def make(name, family, details, options):
-    """Makes "amrwb:6.60" and its like.
-
-    Arguments
-    ---------
-    name : str
-        The rate in kbps follows the family.
-    family : str
-        "amrwb".
-    details : list of str
-        The rate.
-    options : dict
-        None are known.
-
-    Returns
-    -------
-    AmrWb
-
-    Raises
-    ------
-    ValueError
-        For a name that means nothing.
-    UnavailableError
-        If a library is not installed.
-    """
+    """Makes "amrwb:6.60" and its like, see `make_system`."""
     usage = f"amrwb:KBPS, KBPS one of {', '.join(RATES)}"
     mode, _ = read_name(name, details, options, usage, RATES.index)
     return AmrWb(name, mode)

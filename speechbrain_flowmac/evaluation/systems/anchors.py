@@ -36,7 +36,7 @@ def lowpass(cutoff, sample_rate):
     ---------
     cutoff : float
         End of the pass-band in Hz; half a kilohertz above it begins the
-        stop-band.
+        stop-band, which must lie below half the sample rate.
     sample_rate : int
         In Hz.
 
@@ -44,11 +44,6 @@ def lowpass(cutoff, sample_rate):
     -------
     numpy.ndarray
         Symmetric impulse response, odd in length.
-
-    Raises
-    ------
-    ValueError
-        If the stop-band would begin beyond half the sample rate.
 
     Example
     -------
@@ -72,20 +67,7 @@ def lowpass(cutoff, sample_rate):
 
 
 class LowPass(System):
-    """An anchor: the signal without its high frequencies, not delayed.
-
-    Arguments
-    ---------
-    name : str
-        As it is asked for.
-    cutoff : float
-        In Hz.
-
-    Example
-    -------
-    >>> LowPass("lowpass:3.5", 3500.0).label
-    'Low-pass 3.5 kHz'
-    """
+    """An anchor: the signal without what is above `cutoff` Hz, not delayed."""
 
     kind = "anchor"
     sample_rate = SAMPLE_RATE

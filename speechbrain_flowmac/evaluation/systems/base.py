@@ -15,15 +15,8 @@ class UnavailableError(RuntimeError):
 class Recording(NamedTuple):
     """What a system is given to code.
 
-    Arguments
-    ---------
-    name : str
-        Of the file, relative to the folder of the evaluation, with "/".
-    signal : numpy.ndarray
-        float64, shape [T], within -1..1.
-    sample_rate : int
-        In Hz, that of the system.
-    """
+    `name` is relative to the folder of the evaluation, with "/"; `signal` is
+    float64 [T] within -1..1 at the rate of the system."""
 
     name: str
     signal: np.ndarray
@@ -36,15 +29,8 @@ class Recording(NamedTuple):
 
 
 class Coded(NamedTuple):
-    """What an encoder made of a recording.
-
-    Arguments
-    ---------
-    data : bytes
-        All that the decoder needs, with its container if there is one.
-    payload_bits : int or None
-        Without headers and container; None where there is no bit rate.
-    """
+    """What an encoder made: all that the decoder needs, and the bits of it that
+    are neither headers nor container; None where there is no bit rate."""
 
     data: bytes
     payload_bits: int | None
@@ -100,18 +86,8 @@ class System(ABC):
         """
 
     def tokens(self, coded):
-        """Codebook indices, or None where there are none.
-
-        Arguments
-        ---------
-        coded : Coded
-            From `encode`.
-
-        Returns
-        -------
-        tuple or None
-            int array [N, K], and the codebook size.
-        """
+        """Codebook indices, int [N, K], and the codebook size; None where there
+        are none."""
         return None
 
 
@@ -140,13 +116,8 @@ def read_name(
     Returns
     -------
     tuple
-        The detail's value, None if it is not given, and a dict with the
-        values of the options that are given.
-
-    Raises
-    ------
-    ValueError
-        For what is missing, unknown, too much, or cannot be converted.
+        The detail's value, None if it is not given, and those of options;
+        ValueError for what is missing, unknown, too much, or not converted.
 
     Example
     -------
@@ -180,21 +151,7 @@ def read_name(
 
 
 def positive(text):
-    """A positive, finite number.
-
-    Arguments
-    ---------
-    text : str
-        Such as "3.5".
-
-    Returns
-    -------
-    float
-
-    Raises
-    ------
-    ValueError
-        If it is none.
+    """A positive, finite number of a text, or ValueError.
 
     Example
     -------
@@ -208,38 +165,19 @@ def positive(text):
 
 
 def to_pcm16(signal):
-    """Rounds to 16 bits; what is too loud is clipped, never wrapped.
+    """Rounds a signal, float [T], to int16; what is beyond -1..1 is clipped,
+    never wrapped.
 
-    Arguments
-    ---------
-    signal : numpy.ndarray
-        float64, shape [T], full scale -1..1.
-
-    Returns
-    -------
-    numpy.ndarray
-        int16, shape [T].
-
-    Example
-    -------
-    >>> to_pcm16(np.array([-1.5, -1.0, 0.5, 1.0]))
-    array([-32768, -32768,  16384,  32767], dtype=int16)
+        Example
+        -------
+        >>> to_pcm16(np.array([-1.5, -1.0, 0.5, 1.0]))
+        array([-32768, -32768,  16384,  32767], dtype=int16)
     """
     return np.clip(np.rint(signal * 32768), -32768, 32767).astype(np.int16)
 
 
 def digest(*parts):
-    """What fingerprints are made of.
-
-    Arguments
-    ---------
-    *parts
-        Whatever `repr` tells apart: strings, numbers, bytes, dicts.
-
-    Returns
-    -------
-    str
-        SHA-256 in hex.
+    """SHA-256, in hex, of whatever `repr` tells apart.
 
     Example
     -------
@@ -250,16 +188,7 @@ def digest(*parts):
 
 
 def first_line(error):
-    """The message of an exception in one line.
-
-    Arguments
-    ---------
-    error : Exception
-        Any.
-
-    Returns
-    -------
-    str
+    """The first line of an exception's message.
 
     Example
     -------

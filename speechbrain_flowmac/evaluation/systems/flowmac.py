@@ -46,13 +46,7 @@ def make(name, family, details, options):
 
 @dataclass(frozen=True)
 class Samples:
-    """A signal in memory, with what the codec asks of an audio file.
-
-    Arguments
-    ---------
-    signal : numpy.ndarray
-        Shape [T].
-    """
+    """A signal [T] in memory, with what the codec asks of an audio file."""
 
     signal: np.ndarray
     num_channels: int = 1
@@ -76,9 +70,7 @@ class FlowMACSystem(System):
         As it is asked for.
     codebooks : int or None
         1..K; None for all.
-    steps : int or None
-        Of the solver; None for the model's own.
-    solver : str or None
+    steps, solver : int or str or None
         See `lobes.solvers.SOLVERS`; None for the model's own.
     model : str
         Built-in name, folder or Hub id.

@@ -46,16 +46,11 @@ class Folder(System):
     name : str
         As it is asked for.
     path : Path
-        The folder.
+        The folder; UnavailableError if there is no audio in it.
     label : str or None
         For people; None for the folder's name.
     kbps : float or None
         Nominal bit rate; None where there is none.
-
-    Raises
-    ------
-    UnavailableError
-        If there is no such folder, or no audio in it.
     """
 
     kind = "folder"
@@ -91,24 +86,10 @@ class Folder(System):
         )
 
     def find(self, name):
-        """The file of a recording.
+        """The file of a recording, by its name.
 
-        Arguments
-        ---------
-        name : str
-            Of the recording.
-
-        Returns
-        -------
-        Path
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is none.
-        ValueError
-            If there is more than one and none has the same ending.
-        """
+        FileNotFoundError if there is none, ValueError if there is more than one
+        and none has the same ending."""
         files = self._files.get(_without_ending(Path(name)), [])
         same = [file for file in files if file == self.path / name]
         found = same or files

@@ -15,31 +15,17 @@ _FULL_SEGMENT = 255
 
 
 def packets(data):
-    """Takes the packets out of an Ogg file of one stream.
+    """Takes the packets out of an Ogg file of one stream, those with headers
+    too, as a list of bytes.
 
-    Checksums are not looked at: this counts, the decoder checks.
+        Checksums are not looked at: this counts, the decoder checks. ValueError
+        if this is no Ogg file, ends too early, or lacks a page.
 
-    Arguments
-    ---------
-    data : bytes
-        The file.
-
-    Returns
-    -------
-    list of bytes
-        All packets in their order, those with the codec's headers too.
-
-    Raises
-    ------
-    ValueError
-        If this is no Ogg file, if it ends too early, or if a packet that
-        goes on over pages lacks a part.
-
-    Example
-    -------
-    >>> page = b"OggS" + bytes(22) + bytes([2, 3, 2]) + b"abcde"
-    >>> packets(page)
-    [b'abc', b'de']
+        Example
+        -------
+        >>> page = b"OggS" + bytes(22) + bytes([2, 3, 2]) + b"abcde"
+        >>> packets(page)
+        [b'abc', b'de']
     """
     found, begun, position = [], None, 0
     while position < len(data):

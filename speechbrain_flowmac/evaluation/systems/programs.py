@@ -47,16 +47,12 @@ class ProgramCodec(System):
 
     Arguments
     ---------
-    name : str
-        As the system is asked for.
-    label : str
-        For people.
+    name, label : str
+        As the system is asked for, and for people.
     sample_rate : int
         Of the encoder's input and the decoder's output, in Hz.
-    encoder : list of str
+    encoder, decoder : list of str
         Program and options; the two files are put behind them.
-    decoder : list of str
-        Likewise.
     package : str
         Debian package that has both, to name where one is missing.
     payload_bits : callable
@@ -66,11 +62,6 @@ class ProgramCodec(System):
     frame_samples : int
         Zeros fill up the signal to a multiple of this, for an encoder that
         drops the rest.
-
-    Raises
-    ------
-    UnavailableError
-        If a program is not installed.
 
     Example
     -------
@@ -154,24 +145,8 @@ class ProgramCodec(System):
 
 
 def _convert(command, source, target, timeout):
-    """Runs a program in a folder of its own, from file to file.
-
-    Arguments
-    ---------
-    command : list of str
-        Program and options.
-    source : tuple of str and bytes
-        Name and content of its input.
-    target : str
-        Name of its output.
-    timeout : float
-        In seconds.
-
-    Returns
-    -------
-    bytes
-        What it wrote.
-    """
+    """Runs a program in a folder of its own, from a file, by name and content,
+    to a file; returns the bytes of that."""
     name, content = source
     command = [*command, name, target]
     with tempfile.TemporaryDirectory(prefix="flowmac-") as folder:
@@ -354,30 +329,7 @@ def make(name, family, details, options):
 
     Payload bits are those of whole packets for Opus, Speex and LC3, as they
     are sent, and of frames for Codec2, whose frames need not fill bytes.
-
-    Arguments
-    ---------
-    name : str
-        "opus:6", in kbps, hard constant bit rate and 20 ms frames;
-        "opus:6:vbr=1", "opus:6:framesize=60"; "codec2:700C", a mode of c2enc;
-        "speex:0", a quality, wide-band, and "speex:nb0", narrow-band;
-        "lc3:16", in kbps.
-    family : str
-        Of these four.
-    details : list of str
-        Parts of the name after the family, less options.
-    options : dict
-        Parts of the name that are KEY=VALUE.
-
-    Returns
-    -------
-    ProgramCodec
-
-    Raises
-    ------
-    ValueError
-        For a name that means nothing.
-    UnavailableError
-        If a program is not installed.
-    """
+    "opus:6" has hard constant bit rate and 20 ms frames, others are
+    "opus:6:vbr=1" and "opus:6:framesize=60"; "codec2:700C" is a mode of
+    c2enc; "speex:0" a quality, wide-band, "speex:nb0" narrow-band."""
     return _FAMILIES[family](name, details, options)

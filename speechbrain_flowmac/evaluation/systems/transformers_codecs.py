@@ -59,11 +59,6 @@ class TransformersCodec(System):
     **published
         Arguments of the published configuration that are not the package's
         defaults; used where weights are random.
-
-    Raises
-    ------
-    UnavailableError
-        If the package or the weights are missing.
     """
 
     usage: str
@@ -104,53 +99,16 @@ class TransformersCodec(System):
 
     @abstractmethod
     def check(self, config):
-        """The number of codebooks that was asked for.
-
-        Arguments
-        ---------
-        config : transformers.PreTrainedConfig
-            Of the model.
-
-        Returns
-        -------
-        int
-            K.
-
-        Raises
-        ------
-        ValueError
-            If the model does not have it.
-        """
+        """The number of codebooks K that was asked for; ValueError if a model of
+        this configuration does not have it."""
 
     @abstractmethod
     def encode_batch(self, wavs):
-        """Codes waveforms.
-
-        Arguments
-        ---------
-        wavs : torch.Tensor
-            float32, shape [B, T].
-
-        Returns
-        -------
-        torch.Tensor
-            int64, shape [B, N, K].
-        """
+        """Codes waveforms, float32 [B, T], to indices, int64 [B, N, K]."""
 
     @abstractmethod
     def decode_batch(self, codes):
-        """Decodes.
-
-        Arguments
-        ---------
-        codes : torch.Tensor
-            int64, shape [B, N, K].
-
-        Returns
-        -------
-        torch.Tensor
-            float32, shape [B, about T].
-        """
+        """Decodes indices, int64 [B, N, K], to float32 [B, about T]."""
 
     def _kbps(self):
         return self.codebooks * self.codebook_rate / 1000
@@ -245,17 +203,7 @@ class TransformersCodec(System):
 
 
 class EnCodec(TransformersCodec):
-    """EnCodec at 24 kHz, at one of its bit rates.
-
-    Arguments
-    ---------
-    name : str
-        As it is asked for.
-    bandwidth : float
-        1.5, 3, 6, 12 or 24 kbps.
-    weights : str or None
-        See `TransformersCodec`.
-    """
+    """EnCodec at 24 kHz, at a bandwidth of 1.5, 3, 6, 12 or 24 kbps."""
 
     usage = f"encodec:KBPS{WEIGHTS}, such as encodec:6"
     detail = staticmethod(positive)
@@ -298,19 +246,7 @@ class EnCodec(TransformersCodec):
 
 
 class DAC(TransformersCodec):
-    """Descript's codec at 16 or 24 kHz, at a number of codebooks.
-
-    Arguments
-    ---------
-    name : str
-        As it is asked for.
-    model : str
-        "16khz" or "24khz".
-    codebooks : int or None
-        None for all.
-    weights : str or None
-        See `TransformersCodec`.
-    """
+    """Descript's codec at 16 or 24 kHz, at a number of codebooks, None for all."""
 
     MODELS = {
         "16khz": {"sampling_rate": 16000, "n_codebooks": 12},
@@ -360,17 +296,7 @@ class DAC(TransformersCodec):
 
 
 class Mimi(TransformersCodec):
-    """Mimi, at a number of codebooks.
-
-    Arguments
-    ---------
-    name : str
-        As it is asked for.
-    codebooks : int
-        1..32; speech models use 8.
-    weights : str or None
-        See `TransformersCodec`.
-    """
+    """Mimi, at 1 to 32 codebooks; speech models use 8."""
 
     usage = f"mimi:CODEBOOKS{WEIGHTS}, such as mimi:8"
     detail = int
