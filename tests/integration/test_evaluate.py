@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import evaluation_fakes as fakes
@@ -439,7 +440,7 @@ def test_real_systems_and_metrics(command, here, tmp_path):
     assert systems[codec].kbps == pytest.approx(24 * 16 / 500)
     assert len(systems[codec].tokens.usage) == 2
     speed = systems[codec].speed
-    assert all(value > 0 for value in speed.values())
+    assert all(value > 0 for value in asdict(speed).values())
     assert (speed.seconds_coded, speed.threads) == (1.0, 1)
     for name in ("reference", low, folder):
         for key in ("kbps", "tokens", "speed"):
