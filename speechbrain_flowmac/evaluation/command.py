@@ -4,6 +4,7 @@ What computes is imported once the command runs, so `--help` is quick.
 """
 
 import argparse
+import importlib.util
 import math
 import os
 import shlex
@@ -26,6 +27,7 @@ DEFAULT_SYSTEMS = (
     "lowpass:3.5",
 )
 MAX_JOBS = 8  # unless asked for: every process has models in memory
+NEEDED = ("jinja2", "matplotlib", "pebble")  # of the extra "eval"
 PACKAGES = ("speechbrain-flowmac", "torch", "speechbrain", "numpy", "soxr")
 
 DESCRIPTION = """\
@@ -231,6 +233,13 @@ def default_jobs(threads):
 
 def evaluate(args):
     """`flowmac evaluate`"""
+    lacking = [x for x in NEEDED if importlib.util.find_spec(x) is None]
+    if lacking:
+        raise UsageError(
+            f"flowmac evaluate needs {', '.join(lacking)}: pip install "
+            "'speechbrain-flowmac[eval]'"
+        )
+
     from speechbrain_flowmac import metrics
     from speechbrain_flowmac.evaluation import runner, speed, tables
     from speechbrain_flowmac.evaluation.descriptions import describe

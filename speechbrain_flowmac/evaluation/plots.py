@@ -92,8 +92,6 @@ def write_plots(results, folder):
 
     Raises
     ------
-    ImportError
-        Without matplotlib.
     OSError
         If a file cannot be written.
     """
@@ -115,12 +113,8 @@ def write_plots(results, folder):
 @contextmanager
 def _style():
     """Ours alone: a user's own settings of matplotlib change nothing."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ImportError(
-            "plots need matplotlib: pip install 'matplotlib'"
-        ) from error
+    import matplotlib
+
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)

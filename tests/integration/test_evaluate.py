@@ -312,6 +312,12 @@ def test_no_metric_is_available(faked, fails):
     fails(2, "pip install 'no-such-package'", "--systems", "round:4")
 
 
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib", "pebble"])
+def test_packages_of_the_extra_are_named(fails, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    fails(2, f"needs {package}: pip install", "--systems", "round:4")
+
+
 @pytest.mark.parametrize(
     "text, argv",
     [
