@@ -8,7 +8,9 @@ size with untrained weights. Measured are the networks: waveforms to codebook
 indices and back, without packing and files. Each codec in turn encodes and
 decodes the same batch, again and again, so that whatever else slows the
 machine down slows all of them; the first turn warms up and is not counted.
-Those that cannot run here (pip install transformers) are left out.
+Those that cannot run here (pip install transformers) are left out. (Speeds in
+`flowmac evaluate` are of whole systems, each alone in a process of its own; here
+ratios are wanted, of batches too.)
 """
 
 import argparse
@@ -18,6 +20,7 @@ import time
 import torch
 from tqdm import tqdm
 
+from speechbrain_flowmac.evaluation.formats import markdown_table
 from speechbrain_flowmac.evaluation.systems import (
     UnavailableError,
     make_system,
@@ -34,18 +37,7 @@ BASELINE = "encodec"
 
 
 def build(names):
-    """Makes the codecs.
-
-    Arguments
-    ---------
-    names : list of str
-        See `make_system`.
-
-    Returns
-    -------
-    tuple of dict
-        The codec of each name, and the reason for each that cannot run.
-    """
+    """The codec of each name, and the reason for each that cannot run."""
     codecs, reasons = {}, {}
     for name in names:
         try:
@@ -56,20 +48,7 @@ def build(names):
 
 
 def timed(function, x):
-    """Calls a function.
-
-    Arguments
-    ---------
-    function : Callable
-        Of one argument.
-    x : torch.Tensor
-        What it is given.
-
-    Returns
-    -------
-    tuple
-        What it returned, and wall time in seconds.
-    """
+    """What a function of one argument returned, and wall time in seconds."""
     start = time.perf_counter()
     y = function(x)
     return y, time.perf_counter() - start
@@ -77,12 +56,10 @@ def timed(function, x):
 
 @torch.inference_mode()
 def measure(codecs, batch, seconds, repeats):
-    """Times the codecs in turn.
+    """Times the codecs, a dict of systems by name, in turn.
 
     Arguments
     ---------
-    codecs : dict
-        The system of each name.
     batch : int
         Signals at once.
     seconds : float
@@ -93,8 +70,7 @@ def measure(codecs, batch, seconds, repeats):
     Returns
     -------
     dict
-        For each name, a list with the seconds of encoding and of decoding of
-        each turn.
+        By name, pairs of seconds of encoding and of decoding of each turn.
     """
     signals = {
         name: 0.1 * torch.randn(batch, round(seconds * codec.sample_rate))
@@ -112,24 +88,7 @@ def measure(codecs, batch, seconds, repeats):
 
 
 def rows(codecs, times, batch, seconds):
-    """Lines of the table.
-
-    Arguments
-    ---------
-    codecs : dict
-        The system of each name.
-    times : dict
-        From `measure`.
-    batch : int
-        Signals at once.
-    seconds : float
-        Of each.
-
-    Yields
-    ------
-    list of str
-        Cells.
-    """
+    """Yields the cells of each codec, from what `measure` returned."""
     baseline = next((n for n in codecs if n.startswith(BASELINE)), None)
     for name, codec in codecs.items():
         millions = sum(p.numel() for p in codec.network.parameters()) / 1e6
@@ -148,13 +107,7 @@ def rows(codecs, times, batch, seconds):
 
 
 def main(arguments=None):
-    """Measures and prints Markdown.
-
-    Arguments
-    ---------
-    arguments : list of str or None
-        Of the command line; None for the real one.
-    """
+    """Measures and prints Markdown."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -181,12 +134,8 @@ def main(arguments=None):
         f"median of {arguments.repeats}, torch {torch.__version__}. RTF: "
         "seconds of computing per second of audio; x: divided by EnCodec's.\n"
     )
-    print(
-        "| codec | parameters, M | batch | encode RTF | x | decode RTF | x |\n"
-        "|---|---|---|---|---|---|---|"
-    )
-    for cells in lines:
-        print("| " + " | ".join(cells) + " |")
+    headings = ["codec", "parameters, M", "batch", "encode RTF", "x"]
+    print(markdown_table([*headings, "decode RTF", "x"], lines))
     for name, reason in reasons.items():
         print(f"\nLeft out: {name} ({reason})")
 

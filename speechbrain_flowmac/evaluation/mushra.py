@@ -451,7 +451,6 @@ def make_test(
     Returns
     -------
     Key
-        What each stimulus of each item is.
     """
     report, target = Path(report), Path(target)
     results = load_results(report)

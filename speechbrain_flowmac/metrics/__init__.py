@@ -1,6 +1,8 @@
 """Objective quality of coded speech, and accuracy of F0.
 
-`METRICS` is the table of all metrics of two waveforms. They are of two kinds:
+`METRICS` is the table of all metrics of two waveforms, which are called as
+`function(reference, decoded, sample_rate)` with arrays [T] and a rate in Hz, and
+return a float, NaN where they have nothing to say. They are of two kinds:
 
 * An intrusive metric measures how far the decoded signal is from the
   reference. A generative codec makes up detail that listeners accept and that

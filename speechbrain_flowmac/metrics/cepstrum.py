@@ -33,15 +33,6 @@ def mcd(reference, decoded, sample_rate):
     The mean of `mel_cepstral_distortion` over frames of log-mels at fixed
     settings, `MCD_SETTINGS`.
 
-    Arguments
-    ---------
-    reference : numpy.ndarray
-        Shape [T].
-    decoded : numpy.ndarray
-        Shape [T].
-    sample_rate : int
-        In Hz.
-
     Returns
     -------
     float

@@ -60,15 +60,6 @@ def si_sdr(reference, decoded, sample_rate):
 def mel_distance(reference, decoded, sample_rate):
     """Mean absolute difference of log-mels at fixed settings, `MEL_SETTINGS`.
 
-    Arguments
-    ---------
-    reference : numpy.ndarray
-        Shape [T].
-    decoded : numpy.ndarray
-        Shape [T].
-    sample_rate : int
-        In Hz.
-
     Returns
     -------
     float
@@ -112,15 +103,6 @@ def stft_distance(reference, decoded, sample_rate):
 
     Spectral convergence plus the difference of log magnitudes, of windows of
     10, 25 and 50 ms; see `MultiResolutionSTFTLoss`.
-
-    Arguments
-    ---------
-    reference : numpy.ndarray
-        Shape [T].
-    decoded : numpy.ndarray
-        Shape [T].
-    sample_rate : int
-        In Hz.
 
     Returns
     -------

@@ -12,15 +12,6 @@ STOI_PACKAGES = ("pystoi",)
 def stoi(reference, decoded, sample_rate):
     """Short-time objective intelligibility (Taal et al., 2011), at 10 kHz.
 
-    Arguments
-    ---------
-    reference : numpy.ndarray
-        Shape [T].
-    decoded : numpy.ndarray
-        Shape [T].
-    sample_rate : int
-        In Hz.
-
     Returns
     -------
     float
@@ -33,15 +24,6 @@ def stoi(reference, decoded, sample_rate):
 @intrusive
 def estoi(reference, decoded, sample_rate):
     """Extended short-time objective intelligibility (Jensen and Taal, 2016).
-
-    Arguments
-    ---------
-    reference : numpy.ndarray
-        Shape [T].
-    decoded : numpy.ndarray
-        Shape [T].
-    sample_rate : int
-        In Hz.
 
     Returns
     -------

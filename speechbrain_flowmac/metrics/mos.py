@@ -25,15 +25,6 @@ DNSMOS_PACKAGES = ("speechmos", "librosa", "onnxruntime")
 def distillmos(reference, decoded, sample_rate):
     """DistillMOS (Stahl and Gamper, 2502.05356), at 16 kHz.
 
-    Arguments
-    ---------
-    reference : numpy.ndarray
-        Not looked at: the metric needs none.
-    decoded : numpy.ndarray
-        Shape [T].
-    sample_rate : int
-        In Hz.
-
     Returns
     -------
     float
@@ -57,15 +48,6 @@ def _distillmos_model():
 def dnsmos_overall(reference, decoded, sample_rate):
     """DNSMOS P.835 (Reddy et al., 2110.01763): overall quality, at 16 kHz.
 
-    Arguments
-    ---------
-    reference : numpy.ndarray
-        Not looked at: the metric needs none.
-    decoded : numpy.ndarray
-        Shape [T]; what is beyond -1..1 is clipped.
-    sample_rate : int
-        In Hz.
-
     Returns
     -------
     float
@@ -78,11 +60,6 @@ def dnsmos_overall(reference, decoded, sample_rate):
 def dnsmos_signal(reference, decoded, sample_rate):
     """DNSMOS P.835: how little the speech is distorted.
 
-    Arguments
-    ---------
-    reference, decoded, sample_rate
-        See `dnsmos_overall`.
-
     Returns
     -------
     float
@@ -94,11 +71,6 @@ def dnsmos_signal(reference, decoded, sample_rate):
 @reference_free
 def dnsmos_background(reference, decoded, sample_rate):
     """DNSMOS P.835: how little the background intrudes.
-
-    Arguments
-    ---------
-    reference, decoded, sample_rate
-        See `dnsmos_overall`.
 
     Returns
     -------

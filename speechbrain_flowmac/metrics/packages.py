@@ -8,24 +8,8 @@ from packaging.requirements import Requirement
 
 
 def optional(module, *packages):
-    """Imports a module, or says which packages of pip it needs.
-
-    Arguments
-    ---------
-    module : str
-        Its name.
-    *packages : str
-        What to ask pip for.
-
-    Returns
-    -------
-    module
-
-    Raises
-    ------
-    ImportError
-        With the command that installs them.
-    """
+    """Imports a module; ImportError, with the command that installs it, if the
+    packages that it needs of pip are missing."""
     try:
         with warnings.catch_warnings():
             # said once by each package that asks setuptools for its version
@@ -40,15 +24,6 @@ def optional(module, *packages):
 def pip_install(packages):
     """The command that installs packages.
 
-    Arguments
-    ---------
-    packages : iterable of str
-        What to ask pip for.
-
-    Returns
-    -------
-    str
-
     Example
     -------
     >>> pip_install(["pyworld", "setuptools<82"])
@@ -60,15 +35,8 @@ def pip_install(packages):
 def is_installed(requirement):
     """Whether pip would have nothing to do, found without importing anything.
 
-    Arguments
-    ---------
-    requirement : str
-        What pip would be asked for. What a package always needs is taken to
-        have come with it; what its extras need is looked for.
-
-    Returns
-    -------
-    bool
+    What a package always needs is taken to have come with it; what its
+    extras need is looked for.
 
     Example
     -------

@@ -14,15 +14,6 @@ VISQOL_PACKAGES = ("visqol-python[lattice]",)
 def pesq_wb(reference, decoded, sample_rate):
     """Wideband PESQ (ITU-T P.862.2), at 16 kHz.
 
-    Arguments
-    ---------
-    reference : numpy.ndarray
-        Shape [T].
-    decoded : numpy.ndarray
-        Shape [T].
-    sample_rate : int
-        In Hz.
-
     Returns
     -------
     float
@@ -45,15 +36,6 @@ def visqol(reference, decoded, sample_rate):
 
     Its deep lattice maps similarity to quality, as in Google's program; the
     package's other mapping is one or two points too kind to degraded speech.
-
-    Arguments
-    ---------
-    reference : numpy.ndarray
-        Shape [T].
-    decoded : numpy.ndarray
-        Shape [T].
-    sample_rate : int
-        In Hz.
 
     Returns
     -------

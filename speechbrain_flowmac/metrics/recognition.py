@@ -35,15 +35,6 @@ def word_error_rate(reference, decoded, sample_rate):
     speechbrain/asr-crdnn-rnnlm-librispeech), for a better one or another
     language. Such a model's YAML can run code: use only what you trust.
 
-    Arguments
-    ---------
-    reference : numpy.ndarray
-        Shape [T].
-    decoded : numpy.ndarray
-        Shape [T].
-    sample_rate : int
-        In Hz.
-
     Returns
     -------
     float

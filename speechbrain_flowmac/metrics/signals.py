@@ -40,18 +40,7 @@ def to_level(signal, level_db=REFERENCE_LEVEL_DB, peak=0.95):
 
 
 def wideband(signal, sample_rate):
-    """A signal at 16 kHz.
-
-    Arguments
-    ---------
-    signal : numpy.ndarray
-        Shape [T].
-    sample_rate : int
-        In Hz.
-
-    Returns
-    -------
-    numpy.ndarray
+    """A signal [T] at 16 kHz.
 
     Example
     -------
@@ -62,21 +51,7 @@ def wideband(signal, sample_rate):
 
 
 def fullband_pair(reference, decoded, sample_rate):
-    """Two signals at 24 kHz, for the networks of lobes.
-
-    Arguments
-    ---------
-    reference : numpy.ndarray
-        Shape [T].
-    decoded : numpy.ndarray
-        Shape [T].
-    sample_rate : int
-        In Hz.
-
-    Returns
-    -------
-    torch.Tensor
-        float32, shape [2, T'].
+    """Two signals [T] at 24 kHz, for the networks of lobes: float32 [2, T'].
 
     Example
     -------

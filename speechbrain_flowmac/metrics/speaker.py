@@ -29,15 +29,6 @@ def speaker_similarity(reference, decoded, sample_rate):
     (Desplanques et al., 2005.07143), for those of that model, whose cosines
     are lower. Its YAML can run code: use only what you trust.
 
-    Arguments
-    ---------
-    reference : numpy.ndarray
-        Shape [T].
-    decoded : numpy.ndarray
-        Shape [T].
-    sample_rate : int
-        In Hz.
-
     Returns
     -------
     float

@@ -31,15 +31,6 @@ def warpq(reference, decoded, sample_rate):
     that neither delays nor another timing count. The score is the median of
     the costs, per frame.
 
-    Arguments
-    ---------
-    reference : numpy.ndarray
-        Shape [T].
-    decoded : numpy.ndarray
-        Shape [T].
-    sample_rate : int
-        In Hz.
-
     Returns
     -------
     float
