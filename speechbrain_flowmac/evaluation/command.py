@@ -27,7 +27,7 @@ DEFAULT_SYSTEMS = (
     "lowpass:3.5",
 )
 MAX_JOBS = 8  # unless asked for: every process has models in memory
-NEEDED = ("jinja2", "matplotlib", "pebble")  # of the extra "eval"
+NEEDED = ("jinja2", "matplotlib")  # of the extra "eval"
 PACKAGES = ("speechbrain-flowmac", "torch", "speechbrain", "numpy", "soxr")
 
 DESCRIPTION = """\

@@ -1,8 +1,9 @@
 """Processes that work on tasks; one that dies takes only its task with it.
 
-`concurrent.futures` gives up on all tasks when a process is killed; Pebble's
-pool starts another one. Processes are spawned: forked ones would share the
-threads and the locks of torch.
+`concurrent.futures` gives up on all tasks when a process is killed, and does
+not say which one it had; the pool of Pebble leaves semaphores behind when it is
+killed itself. Processes are spawned: forked ones would share the threads and the
+locks of torch.
 """
 
 import multiprocessing
@@ -10,13 +11,14 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
-from concurrent.futures import as_completed
-
-from pebble import ProcessExpired, ProcessPool
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import wait
 
 from speechbrain_flowmac.console import one_line
 
+SECONDS_TO_STOP = 5.0
 # Read by OpenMP, MKL and OpenBLAS when they load: torch, numpy, scipy
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -28,8 +30,7 @@ THREAD_VARIABLES = (
 class TaskError(RuntimeError):
     """A task that failed; the message is that of its error, in one line.
 
-    `where` is the traceback of the process; empty if it died.
-    """
+    `where` is the traceback of the process; empty if it died."""
 
     def __init__(self, text, where=""):
         super().__init__(text)
@@ -45,7 +46,7 @@ class Workers:
     Arguments
     ---------
     count : int
-        How many.
+        How many; each starts with its first task.
     threads : int
         CPU threads of each.
 
@@ -57,20 +58,25 @@ class Workers:
     """
 
     def __init__(self, count, threads):
-        variables = dict.fromkeys(THREAD_VARIABLES, str(threads))
-        self._pool = ProcessPool(
-            count,
-            initializer=_begin,
-            initargs=(variables,),
-            context=multiprocessing.get_context("spawn"),
-        )
+        self.count = count
+        self.threads = threads
+        self._context = multiprocessing.get_context("spawn")
+        self._processes = {}  # by the connection to each
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self._pool.stop()
-        self._pool.join()
+        for process in self._processes.values():
+            process.terminate()
+        limit = time.monotonic() + SECONDS_TO_STOP
+        for connection, process in self._processes.items():
+            process.join(max(0.0, limit - time.monotonic()))
+            if process.is_alive():
+                process.kill()
+                process.join()
+            connection.close()
+        self._processes.clear()
 
     def map(self, function, tasks):
         """Works on tasks, on as many at a time as there are processes.
@@ -88,45 +94,79 @@ class Workers:
             The number of the task, and what the function returned or a
             `TaskError`; in the order in which they end.
         """
-        numbers = {
-            self._pool.schedule(_call, (function, task)): number
-            for number, task in enumerate(tasks)
-        }
-        for future in as_completed(numbers):
-            try:
-                result = future.result()
-            except ProcessExpired as error:
-                result = TaskError(_ending(error.exitcode))
-            except Exception as error:  # of the pool: what cannot be sent
-                result = TaskError(one_line(error))
-            yield numbers.pop(future), result
+        waiting = iter(enumerate(tasks))
+        idle, busy = list(self._processes), {}
+        while True:
+            while len(busy) < self.count:
+                number, task = next(waiting, (None, None))
+                if number is None:
+                    break
+                connection = idle.pop() if idle else self._start()
+                busy[connection] = number
+                with suppress(OSError):  # it died: found out below
+                    connection.send((function, task))
+            if not busy:
+                return
+            for connection in wait(list(busy)):
+                number = busy.pop(connection)
+                try:
+                    result = connection.recv()
+                    idle.append(connection)
+                except (EOFError, OSError):
+                    result = self._bury(connection)
+                yield number, result
+
+    def _start(self):
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_work, args=(theirs,))
+        with _environment(dict.fromkeys(THREAD_VARIABLES, str(self.threads))):
+            process.start()
+        theirs.close()
+        self._processes[ours] = process
+        return ours
+
+    def _bury(self, connection):
+        process = self._processes.pop(connection)
+        connection.close()
+        process.join()
+        code = process.exitcode
+        if code >= 0:
+            return TaskError(f"its process ended with exit code {code}")
+        more = " (out of memory?)" if code == -signal.SIGKILL else ""
+        return TaskError(f"its process was killed by signal {-code}{more}")
 
 
-def _ending(code):
-    if code >= 0:
-        return f"its process ended with exit code {code}"
-    more = " (out of memory?)" if code == -signal.SIGKILL else ""
-    return f"its process was killed by signal {-code}{more}"
-
-
-def _begin(variables):
-    """What a process does first, before anything large is imported."""
+@contextmanager
+def _environment(variables):
+    """Sets environment variables, which new processes inherit."""
+    before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _work(connection):
+    """What a process does until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # an exception, so that temporary files are removed
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-
-
-def _call(function, task):
-    try:
-        return function(*task)
-    except SystemExit as error:  # the pool would take it for a result
-        os._exit(error.code)
-    except Exception as error:
-        where = "".join(traceback.format_exception(error))
-        return TaskError(one_line(error), where)
+    with suppress(EOFError, OSError):
+        while True:
+            function, task = connection.recv()
+            try:
+                result = function(*task)
+            except Exception as error:
+                where = "".join(traceback.format_exception(error))
+                result = TaskError(one_line(error), where)
+            connection.send(result)
 
 
 def _end_with_parent():

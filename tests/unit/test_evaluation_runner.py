@@ -154,13 +154,13 @@ def test_workers_stop_when_they_are_left():
 
 def test_workers_end_with_who_started_them():
     script = (
-        "import multiprocessing as mp, os, signal\n"
+        "import os, signal\n"
         "from evaluation_tasks import wait_and_tell\n"
         "from speechbrain_flowmac.evaluation.workers import Workers\n"
         "workers = Workers(2, 1)\n"
         "todo = [(0, 0), (600, 0)]\n"
         "next(workers.map(wait_and_tell, todo))\n"
-        "print(*(x.pid for x in mp.active_children()), flush=True)\n"
+        "print(*(x.pid for x in workers._processes.values()), flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     result = subprocess.run(
