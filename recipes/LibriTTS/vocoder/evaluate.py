@@ -97,7 +97,9 @@ def make_mels(codec, wav, num_codebooks, n_steps):
     """
     true = codec.codec.features(wav)
     tokens, _ = codec.encode_batch(wav, num_codebooks=num_codebooks)
-    decoded = codec.codec.decode(tokens, sampling=codec.sampling(n_steps))
+    decoded = codec.codec.decode(
+        tokens, sampling=codec.sampling(n_steps=n_steps)
+    )
     # an encoder that joins frames may have added some
     return {"true mels": true, "decoded mels": decoded[:, : true.shape[1]]}
 
