@@ -5,6 +5,7 @@ import torch
 
 from speechbrain_flowmac.lobes.flow_matching import masked_mean
 from speechbrain_flowmac.lobes.quantizer import CodebookUsage
+from speechbrain_flowmac.metrics import mel_roughness
 from speechbrain_flowmac.training.brains.base import (
     TrainingBrain,
     is_distributed,
@@ -17,8 +18,8 @@ class FlowMACBrain(TrainingBrain):
 
     Batches hold sig [B, T] and num_samples [B]. Validation reports, beside
     the losses, the L1 distance of decoded mels in natural-log units (from the
-    mel decoder, and sampled with the model's own settings) and how well the
-    codebooks are used. With `frozen` among the hparams (a list for
+    mel decoder, and sampled with the model's own settings), the roughness of
+    the sampled and the true mel, and how well the codebooks are used. With `frozen` among the hparams (a list for
     `FlowMAC.freeze`), the rest is trained alone.
     """
 
@@ -62,7 +63,7 @@ class FlowMACBrain(TrainingBrain):
         return losses.total
 
     def mel_distances(self, batch):
-        """L1 distances of decoded mels, natural log."""
+        """L1 distances and roughness of decoded mels, natural log."""
         model = self.averaged_model
         wav = batch.sig.data.to(self.device)
         num_samples = torch.as_tensor(batch.num_samples, device=self.device)
@@ -73,13 +74,14 @@ class FlowMACBrain(TrainingBrain):
             "mel_l1_decoder": model.sampling.with_changes(n_steps=0),
             "mel_l1_sampled": model.sampling,
         }
-        distances = {}
+        distances = {"roughness_true": mel_roughness(mel, mask)}
         pictures = [mel[0]]
         for name, sampling in sampled.items():
             decoded = model.decode(tokens, lengths, sampling)
             decoded = decoded[:, : mel.shape[1]]
             distances[name] = masked_mean((decoded - mel).abs(), mask)
             pictures.append(decoded[0])
+        distances["roughness_sampled"] = mel_roughness(decoded, mask)
         if self.pictures is None:
             frames = int(mask[0].sum())
             self.pictures = [picture[:frames] for picture in pictures]
