@@ -801,12 +801,16 @@ def test_export(succeeds, fails, here, model):
     succeeds(*argv, "--overwrite")
 
 
-def test_export_refuses(fails, here):
-    for name in ("codec_run", "vocoder_run"):
-        (here / name).mkdir()
+def test_export_refuses(fails, here, model):
+    make_run(here / "codec_run", model, "codec")
+    make_run(here / "vocoder_run", model, "vocoder")
+    (here / "empty").mkdir()
     runs = ["codec_run", "vocoder_run"]
-    fails(2, "no such folder: nowhere", "export", *runs[:1], "nowhere", "made")
-    fails(1, "no training folder", "export", *runs, "made")
+    for pair in (["nowhere", runs[1]], [runs[0], "nowhere"]):
+        fails(2, "no such folder: nowhere", "export", *pair, "made")
+    for pair in (["empty", runs[1]], [runs[0], "empty"]):
+        fails(2, "neither a training folder nor", "export", *pair, "made")
+    assert not (here / "made").exists()
     fails(2, "no such file: card", "export", *runs, "made", "--card", "card")
     (here / "mine").mkdir()
     (here / "mine" / "thesis.txt").write_text("years of work")

@@ -27,7 +27,9 @@ HPARAMS = sorted((ROOT / "hparams").glob("*.yaml"))
 
 @pytest.fixture(params=VOCODERS)
 def vocoder(request):
-    return VOCODERS[request.param]()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return VOCODERS[request.param]()
 
 
 def seeded(seed=0):
