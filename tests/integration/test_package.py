@@ -190,6 +190,21 @@ def test_wheel_imports_from_another_folder(installed, tmp_path):
     assert all(file.is_relative_to(purelib) for file in files), files
 
 
+@pytest.mark.parametrize("place", ["elsewhere", "checkout"])
+def test_wheel_and_checkout_find_their_own_lobes(installed, tmp_path, place):
+    python, purelib = installed
+    output = run(
+        *(python, "-c"),
+        "import speechbrain_flowmac.lobes as m; print(m.__file__)",
+        cwd=ROOT if place == "checkout" else tmp_path,
+    )
+    expected = {
+        "checkout": ROOT / "lobes",
+        "elsewhere": purelib / "speechbrain_flowmac" / "lobes",
+    }
+    assert Path(output.strip()).parent == expected[place]
+
+
 def test_editable_install_maps_the_lobes(tmp_path):
     # Asked of the running environment, which the tests are installed into.
     output = run(
