@@ -18,8 +18,9 @@ def _home():
 
 def recipes():
     """Folders of the recipes by their names, such as "codec"."""
-    scripts = sorted((_home() / "recipes").glob("*/*/train.py"))
-    return {script.parent.name: script.parent for script in scripts}
+    scripts = (_home() / "recipes").glob("*/*/train.py")
+    found = {script.parent.name: script.parent for script in scripts}
+    return dict(sorted(found.items()))
 
 
 def files_of(folder):

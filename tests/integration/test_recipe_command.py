@@ -1,5 +1,7 @@
 """`flowmac recipe`: what it copies, and what it leaves alone."""
 
+import re
+
 import pytest
 from training_runs import ROOT, Training
 
@@ -31,7 +33,15 @@ def test_a_copy_has_all_that_the_recipe_imports_and_names(name, folder):
     assert yamls and all(f"hparams/{yaml}" in readme for yaml in yamls)
     for target, source in files_of(recipes()[name]).items():
         assert (folder / target).read_bytes() == source.read_bytes()
-    assert (folder / "libritts_prepare.py").is_file()
+    script = (folder / "train.py").read_text(encoding="utf-8")
+    imported = re.findall(r"^(?:from|import) (\w+)", script, re.MULTILINE)
+    shared = [recipes()[name], recipes()[name].parent]
+    own = [
+        f"{module}.py"
+        for module in imported
+        if any((place / f"{module}.py").is_file() for place in shared)
+    ]
+    assert own and all((folder / file).is_file() for file in own)
 
 
 def test_files_of_the_user_are_not_replaced(folder, capsys):

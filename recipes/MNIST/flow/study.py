@@ -190,7 +190,7 @@ def picture(cells, hparams):
         axes[
             rows.index((cell.network, cell.tokens)),
             objectives.index(cell.objective),
-        ].imshow(torch.cat(strips), cmap="gray_r", vmin=-1, vmax=2)
+        ].imshow(torch.cat(strips).numpy(), cmap="gray_r", vmin=-1, vmax=2)
     return figure
 
 
