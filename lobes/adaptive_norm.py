@@ -56,6 +56,8 @@ class AdaptiveField(nn.Module):
     num_tokens : int or None
         Tokens of all signals, to learn where each stands; None for signals
         of any length, whose tokens are alike.
+    time_scale : float
+        See `lobes.vector_field.TimeEmbedding`.
 
     Example
     -------
@@ -68,9 +70,11 @@ class AdaptiveField(nn.Module):
 
     alignment = 1
 
-    def __init__(self, width, trunk, num_times=1, num_tokens=None):
+    def __init__(
+        self, width, trunk, num_times=1, num_tokens=None, time_scale=1000.0
+    ):
         super().__init__()
-        self.time = TimeEmbedding(trunk.condition_dim, num_times)
+        self.time = TimeEmbedding(trunk.condition_dim, num_times, time_scale)
         self.project_mu = nn.Linear(width, trunk.condition_dim)
         self.project_in = nn.Linear(width, trunk.dim)
         self.position = None

@@ -40,8 +40,8 @@ __all__ = [
 class TimeEmbedding(nn.Module):
     """Sinusoids of t, then an MLP.
 
-    Times are multiplied by 1000 first: the sinusoids were made for step
-    counts of diffusion models and would barely move over 0..1.
+    Times are multiplied first: the sinusoids were made for step counts of
+    diffusion models and would barely move over 0..1.
 
     Arguments
     ---------
@@ -50,6 +50,9 @@ class TimeEmbedding(nn.Module):
     num_times : int
         1 for v(x, t); 2 for the mean velocity u(x, t, r); more where a field
         is told of its guidance, see `lobes.improved_mean_flow`.
+    scale : float
+        What times are multiplied by. Mean flows learn the slope along time,
+        which grows with it: 10 can serve them better (`docs/mdct.md`).
 
     Example
     -------
@@ -59,10 +62,9 @@ class TimeEmbedding(nn.Module):
     torch.Size([3, 8])
     """
 
-    scale = 1000.0
-
-    def __init__(self, dim, num_times=1):
+    def __init__(self, dim, num_times=1, scale=1000.0):
         super().__init__()
+        self.scale = scale
         self.dim = dim
         self.num_times = num_times
         self.mlp = nn.Sequential(

@@ -145,7 +145,7 @@ def trained(objective, num_times, signals, steps=250):
         Reshape("b (n m) -> b n m", m=4),
         num_samples=4,
         num_classes=1,
-        network=partial(NETWORKS["mlp"], dim=64, num_layers=2),
+        network=partial(NETWORKS["mlp"], time_scale=10, dim=64, num_layers=2),
         objective=objective,
         num_times=num_times,
     )

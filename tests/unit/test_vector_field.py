@@ -54,6 +54,15 @@ def test_times_close_to_each_other_are_told_apart():
     assert distances.min() > 0.1 * vectors.norm(dim=1).mean()
 
 
+def test_times_are_scaled():
+    slow = awake(TimeEmbedding(16, scale=10))
+    quick = TimeEmbedding(16, scale=1000)
+    quick.load_state_dict(slow.state_dict())
+    t = torch.rand(4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(slow(100 * t), quick(t), rtol=0, atol=1e-3)
+    assert (slow(t) - quick(t)).abs().max() > 0.1
+
+
 @pytest.mark.parametrize("num_times, given", [(1, 2), (2, 1), (2, 3)])
 def test_wrong_numbers_of_times_are_refused(make_field, num_times, given):
     field = make_field(num_times=num_times)

@@ -13,7 +13,7 @@ from speechbrain_flowmac.lobes.mlp import MLP, FlatField
 from speechbrain_flowmac.lobes.noise import seeded_noise
 
 
-def mlp(num_tokens, width, num_times, dim, num_layers):
+def mlp(num_tokens, width, num_times, time_scale, dim, num_layers):
     """A perceptron of whole pictures.
 
     Arguments
@@ -21,6 +21,8 @@ def mlp(num_tokens, width, num_times, dim, num_layers):
     num_tokens, width : int
         N and M.
     num_times : int
+        Times that the field hears of.
+    time_scale : float
         See `speechbrain_flowmac.lobes.vector_field.TimeEmbedding`.
     dim, num_layers : int
         Channels and blocks.
@@ -31,21 +33,22 @@ def mlp(num_tokens, width, num_times, dim, num_layers):
         A field.
     """
     trunk = MLP(dim, num_layers)
-    return FlatField(
-        AdaptiveField(num_tokens * width, trunk, num_times), num_tokens
+    field = AdaptiveField(
+        num_tokens * width, trunk, num_times, time_scale=time_scale
     )
+    return FlatField(field, num_tokens)
 
 
-def mixer(num_tokens, width, num_times, dim, num_layers):
+def mixer(num_tokens, width, num_times, time_scale, dim, num_layers):
     """An MLP-Mixer of tokens; arguments as for `mlp`."""
     trunk = Mixer(num_tokens, dim, num_layers)
-    return AdaptiveField(width, trunk, num_times)
+    return AdaptiveField(width, trunk, num_times, time_scale=time_scale)
 
 
-def convnext(num_tokens, width, num_times, dim, num_layers):
+def convnext(num_tokens, width, num_times, time_scale, dim, num_layers):
     """A ConvNeXt v2 that is told where tokens stand; arguments as for `mlp`."""
     trunk = ConvNeXtV2(dim, num_layers)
-    return AdaptiveField(width, trunk, num_times, num_tokens)
+    return AdaptiveField(width, trunk, num_times, num_tokens, time_scale)
 
 
 NETWORKS = {"mlp": mlp, "mixer": mixer, "convnext": convnext}

@@ -82,7 +82,11 @@ def make_model(hparams):
         tokens=choose("tokens", hparams["tokens"], hparams["tokenisations"]),
         num_samples=hparams["side"] ** 2,
         num_classes=10,
-        network=partial(network, **hparams["sizes"][hparams["network"]]),
+        network=partial(
+            network,
+            time_scale=hparams["time_scale"],
+            **hparams["sizes"][hparams["network"]],
+        ),
         objective=choose(
             "objective", hparams["objective"], hparams["objectives"]
         ),
