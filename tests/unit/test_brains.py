@@ -8,6 +8,7 @@ import pytest
 import speechbrain as sb
 import torch
 from corpus import speech_like
+from ranks import on_two_ranks
 from speechbrain.lobes.models.HifiGAN import (
     MelganFeatureLoss,
     MSEDLoss,
@@ -624,9 +625,9 @@ def test_vocoders_are_told_the_truth_in_training_alone(device):
 
 def test_gradients_are_averaged_over_ranks(tmp_path):
     """DDP does so for what runs inside its own forward."""
-    from torch import distributed, multiprocessing
+    from torch import distributed
 
-    multiprocessing.spawn(_step_on_a_rank, (tmp_path,), nprocs=2)
+    on_two_ranks(_step_on_a_rank, tmp_path)
     one, two = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     for name, gradient in one.items():
         assert torch.equal(gradient, two[name]) and gradient.any(), name

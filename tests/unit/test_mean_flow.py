@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from ranks import on_two_ranks
 from small_flows import distance_of_samples, train
 
 from speechbrain_flowmac.lobes.convnext import ConvNeXt
@@ -366,9 +367,7 @@ def train_rank(rank, store, results):
 
 def test_two_ranks_have_the_gradient_of_one_with_both_halves(tmp_path):
     """DDP stands around the objective, not inside its forward mode."""
-    torch.multiprocessing.spawn(
-        train_rank, (str(tmp_path / "store"), str(tmp_path)), nprocs=2
-    )
+    on_two_ranks(train_rank, str(tmp_path / "store"), str(tmp_path))
     flow = MeanFlow(awake(FIELDS["residual"]()), equal_fraction=0.3)
     total = sum(flow(*batch_of(rank)).total for rank in range(2)) / 2
     total.backward()
