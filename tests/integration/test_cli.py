@@ -679,9 +679,9 @@ def test_a_header_that_claims_years_is_not_believed(fails, stream, version):
     if version == 2:
         end = layout.end(2**32 - 1, (2**32 - 1) * HOP)
         stream.write_bytes(header.to_bytes() + end)
-    start = time.perf_counter()
+    start = time.process_time()
     fails(1, "--conceal-all", "decode", "a.fmac", "--on-damage", "conceal")
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 # Bad options

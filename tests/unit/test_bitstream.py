@@ -574,11 +574,11 @@ def test_a_forged_length_costs_no_memory(samples, books, bits, body):
 def test_a_forged_length_costs_no_time(kind, body, frames):
     header = StreamHeader(bytes(8), num_samples=frames * 512)
     data = header.to_bytes() + body
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(TruncatedStreamError, match=f"found {len(data)}"):
         for _ in conceal(BitstreamReader(kind(data), "conceal")):
             pass
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize("kind", [io.BytesIO, Pipe])

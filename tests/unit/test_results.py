@@ -234,7 +234,7 @@ def test_parts_of_another_shape(tmp_path, content, place, value, message):
 def test_any_part_of_any_shape(tmp_path, content):
     """Whatever stands anywhere is read, or refused by our error."""
     refused = 0
-    start = time.monotonic()
+    start = time.process_time()
     values = (None, True, -1, "x", [], {}, [[]], {"a": None})
     results = {
         key: part[:2] if isinstance(part, list) else part
@@ -250,7 +250,7 @@ def test_any_part_of_any_shape(tmp_path, content):
                 refused += 1
                 assert "\n" not in str(error) and len(str(error)) < 200
         container[key] = kept
-    assert refused > 400 and time.monotonic() - start < 30
+    assert refused > 400 and time.process_time() - start < 30
 
 
 def places(value):
