@@ -5,7 +5,7 @@ Exit codes: 0 if all went well, 1 if any file failed, 2 for a command that
 cannot be carried out as it was given (nothing is touched then), 128 + n when
 stopped by signal n. Every error is one line on stderr.
 
-torch is imported only by what needs a model, so `--help` and `info` are
+Packages are imported only by what needs them, so `--help` and `info` are
 quick.
 """
 

@@ -12,8 +12,6 @@ import sys
 import traceback
 from contextlib import suppress
 
-from tqdm import tqdm
-
 PIPE = "-"
 
 # Endings that are not the name of a format
@@ -109,7 +107,14 @@ def say(line, file=None):
     """
     file = sys.stdout if file is None else file
     encoding = getattr(file, "encoding", None) or "utf-8"
-    tqdm.write(printable(line, encoding), file=file)
+    write(printable(line, encoding), file)
+
+
+def write(text, file, end="\n"):
+    """Prints a text as it stands beside any progress bar."""
+    from tqdm import tqdm  # takes a while: not for --help
+
+    tqdm.write(text, file=file, end=end)
 
 
 def audio_endings():
@@ -171,7 +176,7 @@ def complain(error, debug, source=None):
     """
     if debug:
         lines = traceback.format_exception(error)
-        tqdm.write("".join(lines), file=sys.stderr, end="")
+        write("".join(lines), sys.stderr, end="")
     text = one_line(error)
     if source is not None and source not in text:
         text = f"{'stdin' if source == PIPE else source}: {text}"
@@ -207,6 +212,8 @@ def add_command(commands, name, function, text):
 
 def bar(total, **options):
     """A progress bar on stderr; none if that is no terminal."""
+    from tqdm import tqdm
+
     return tqdm(total=total, disable=None, leave=False, **options)
 
 

@@ -1,7 +1,6 @@
 """Files that appear under their names only when they are complete."""
 
 import os
-import secrets
 from contextlib import contextmanager, suppress
 
 
@@ -52,7 +51,7 @@ def atomic_write(path, mode: str = "wb"):
     if os.path.exists(target) and not os.path.isfile(target):
         raise OSError(f"{path} exists and is not a regular file")
     # Mode "x" lets the umask decide on permissions, as for any new file.
-    partial = os.path.join(folder, f".{name[:32]}.{secrets.token_hex(8)}.tmp")
+    partial = os.path.join(folder, f".{name[:32]}.{os.urandom(8).hex()}.tmp")
     encoding = "utf-8" if mode == "w" else None
     try:
         with open(partial, mode.replace("w", "x"), encoding=encoding) as file:

@@ -4,7 +4,6 @@ import sys
 import time
 from pathlib import Path
 
-from speechbrain_flowmac.bitstream import BitstreamReader
 from speechbrain_flowmac.commands.messages import samples_bar, speed
 from speechbrain_flowmac.console import (
     PIPE,
@@ -165,6 +164,7 @@ def decode_into(file, ending, codec, stream, name, args):
         `StreamSummary`, and a list of what to say about it.
     """
     from speechbrain_flowmac.audio import write_audio
+    from speechbrain_flowmac.bitstream import BitstreamReader
 
     changes = sampling_changes(args)
     reader = BitstreamReader(stream, getattr(args, "on_damage", "raise"))

@@ -2,7 +2,6 @@
 
 import json
 
-from speechbrain_flowmac.bitstream import BitstreamError, BitstreamReader
 from speechbrain_flowmac.commands.coding import STREAM_ENDING
 from speechbrain_flowmac.commands.jobs import find_inputs
 from speechbrain_flowmac.commands.messages import SIZES, facts
@@ -37,6 +36,8 @@ def inspect(source):
         `facts`, with the number of damaged chunks, whether the end is there,
         and the number of bytes after it.
     """
+    from speechbrain_flowmac.bitstream import BitstreamReader
+
     with opened(source) as file:
         reader = BitstreamReader(file, on_damage="conceal")
         for _ in reader:
@@ -78,6 +79,8 @@ def find_fault(about):
 
 def run(args):
     """Says what .fmac files hold."""
+    from speechbrain_flowmac.bitstream import BitstreamError
+
     inputs, _ = find_inputs(args.inputs, {STREAM_ENDING})
     code, found = 0, []
     for path, _ in inputs:

@@ -1,6 +1,5 @@
 """`flowmac transcode`"""
 
-from speechbrain_flowmac.bitstream import transcode
 from speechbrain_flowmac.commands.coding import STREAM_ENDING
 from speechbrain_flowmac.commands.jobs import add_files, plan, run_jobs
 from speechbrain_flowmac.commands.messages import report
@@ -10,6 +9,8 @@ from speechbrain_flowmac.console import add_command, whole_number
 
 def run(args):
     """Drops codebooks of .fmac files."""
+    from speechbrain_flowmac.bitstream import transcode
+
     jobs = plan(args, {STREAM_ENDING}, STREAM_ENDING, STREAM_ENDING)
 
     def work(job):

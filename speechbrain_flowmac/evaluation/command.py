@@ -11,9 +11,12 @@ import shlex
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
-from speechbrain_flowmac.console import UsageError, complain, whole_number
+from speechbrain_flowmac.console import (
+    UsageError,
+    complain,
+    whole_number,
+    write,
+)
 
 DEFAULT_SYSTEMS = (
     "flowmac:8",
@@ -212,7 +215,7 @@ class Complaints:
         """Prints an error and what it was of."""
         self.count += 1
         if self.debug:
-            tqdm.write(error.where, file=sys.stderr, end="")
+            write(error.where, sys.stderr, end="")
         complain(error, False, what)
 
 
@@ -294,4 +297,4 @@ def evaluate(args):
 
 def note(text):
     """Prints a line to stderr that is no error."""
-    tqdm.write(f"flowmac: {text}", file=sys.stderr)
+    write(f"flowmac: {text}", sys.stderr)

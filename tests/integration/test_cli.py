@@ -743,6 +743,23 @@ def test_help_and_version(capsys):
         assert capsys.readouterr().out
 
 
+@pytest.mark.parametrize("argv", [["--help"], ["encode", "--help"]])
+def test_help_is_quick_because_it_imports_nothing_of_others(argv):
+    script = (
+        "import sys\n"
+        "before = set(sys.modules)\n"
+        "from speechbrain_flowmac.cli import main\n"
+        "assert main(sys.argv[1:]) == 0\n"
+        "found = {x.partition('.')[0] for x in set(sys.modules) - before}\n"
+        "found -= sys.stdlib_module_names\n"
+        "print(*found, file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *argv], check=True, capture_output=True
+    )
+    assert done.stderr.split() == [b"speechbrain_flowmac"]
+
+
 # The demo and the export
 
 
