@@ -6,6 +6,7 @@ by `parse` and the files that it names by `find`.
 
 import json
 import math
+import os
 import reprlib
 import types
 import typing
@@ -312,6 +313,12 @@ def _finite(value):
     return value
 
 
+def is_inside(path, folder):
+    """Whether a path stays in a folder, also through links on its way."""
+    path, folder = os.path.realpath(path), os.path.realpath(folder)
+    return Path(path).is_relative_to(folder)
+
+
 def find(folder, name):
     """Path of a file that a report names, relative to the report's folder.
 
@@ -326,7 +333,7 @@ def find(folder, name):
     """
     relative, path = PurePosixPath(name), Path(folder) / name
     try:
-        inside = path.resolve().is_relative_to(Path(folder).resolve())
+        inside = is_inside(path, folder)
         is_file = path.is_file()
     except (OSError, RuntimeError, ValueError):  # too long, a loop, "\0"
         inside, is_file = True, False

@@ -13,6 +13,7 @@ from speechbrain_flowmac.evaluation.results import (
     Result,
     Results,
     Unreadable,
+    is_inside,
 )
 from speechbrain_flowmac.evaluation.scoring import (
     CACHE_FOLDER,
@@ -63,7 +64,11 @@ def find_recordings(data, output, limit=None):
 
 
 def check_output(output):
-    """UsageError if a path is no folder, or has files but no evaluation."""
+    """UsageError if a path is no folder, or has files but no evaluation.
+
+    Also if there are links that lead out: an evaluation may come from a
+    stranger, and what is written through its links could replace any file.
+    """
     if not output.exists():
         return
     if not output.is_dir():
@@ -73,6 +78,9 @@ def check_output(output):
             f"{output} holds something else than an evaluation; give a new "
             "folder, or that of an earlier one"
         )
+    for path in output.rglob("*"):
+        if path.is_symlink() and not is_inside(path, output):
+            raise UsageError(f"{path} is a link that leads out of {output}")
 
 
 # The work

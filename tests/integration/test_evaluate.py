@@ -365,6 +365,28 @@ def test_help_is_quick(here):
     assert f"in the report (default: {DEFAULT_LISTEN})" in text
 
 
+LINKS = ["audio", "plots", "results.json", "report.html", "cache/scores"]
+
+
+@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("target", ["folder", "file", "nothing"])
+def test_no_link_leads_out_of_a_report(fails, here, link, target):
+    (here / "report" / "cache").mkdir(parents=True)
+    (here / "folder").mkdir()
+    (here / "file").touch()
+    (here / "report" / link).symlink_to(here / target)
+    fails(2, f"report/{link} is a link that leads out", "--systems", "round:4")
+
+
+def test_other_links_are_followed(evaluates, here):
+    (here / "report" / "cache").mkdir(parents=True)
+    (here / "report" / "mine").mkdir()
+    (here / "report" / "audio").symlink_to("mine")
+    (here / "link").symlink_to("report")
+    evaluates("--systems", "round:4", output="link")
+    assert list((here / "report" / "mine").rglob("*.flac"))
+
+
 # Runs that are stopped
 
 WITH_FAKES = """
