@@ -115,7 +115,7 @@ class ConvNeXtField(nn.Module):
         Mel bands M.
     trunk : ConvNeXt
         With a `condition_dim`, to which time is embedded.
-    num_times : int
+    num_times, time_scale
         See `TimeEmbedding`.
 
     Example
@@ -127,10 +127,10 @@ class ConvNeXtField(nn.Module):
     torch.Size([2, 5, 4])
     """
 
-    def __init__(self, n_mels, trunk, num_times=1):
+    def __init__(self, n_mels, trunk, num_times=1, time_scale=1000.0):
         super().__init__()
         width = trunk.blocks[0].condition.in_features
-        self.time = TimeEmbedding(width, num_times)
+        self.time = TimeEmbedding(width, num_times, time_scale)
         self.project_in = nn.Linear(2 * n_mels, trunk.dim)
         self.trunk = trunk
         self.norm = nn.LayerNorm(trunk.dim)
@@ -209,7 +209,7 @@ class UNetField(nn.Module):
     window : int or None
         Frames (of its own rate) that an attention block sees on each side;
         None for all.
-    num_times : int
+    num_times, time_scale
         See `TimeEmbedding`.
 
     Example
@@ -229,6 +229,7 @@ class UNetField(nn.Module):
         dropout=0.0,
         window=None,
         num_times=1,
+        time_scale=1000.0,
     ):
         super().__init__()
         self.window = window
@@ -236,7 +237,7 @@ class UNetField(nn.Module):
         if any(dim // num_heads != self.head_dim for dim in dims):
             raise ValueError(f"all levels must have one width, found {dims}")
         time_dim = 4 * dims[0]
-        self.time = TimeEmbedding(time_dim, num_times)
+        self.time = TimeEmbedding(time_dim, num_times, time_scale)
 
         def level(in_dim, dim):
             return nn.ModuleList(

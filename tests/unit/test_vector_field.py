@@ -63,6 +63,16 @@ def test_times_are_scaled():
     assert (slow(t) - quick(t)).abs().max() > 0.1
 
 
+def test_the_scale_of_times_reaches_the_field(make_field):
+    slow, quick = make_field(time_scale=10), make_field()
+    quick.load_state_dict(slow.state_dict())
+    x, mu, t = noise(0, 4, 5, M), noise(1, 4, 5, M), torch.rand(4)
+    torch.testing.assert_close(
+        slow(x, t, mu), quick(x, t / 100, mu), rtol=0, atol=1e-4
+    )
+    assert (slow(x, t, mu) - quick(x, t, mu)).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("num_times, given", [(1, 2), (2, 1), (2, 3)])
 def test_wrong_numbers_of_times_are_refused(make_field, num_times, given):
     field = make_field(num_times=num_times)
