@@ -110,6 +110,43 @@ def test_solvers_are_compared_by_evaluations(corpus, tmp_path):
     assert all(value > 0 for value in values)
 
 
+def test_guidance_and_temperature_are_swept(corpus, tmp_path):
+    folder, model = tmp_path / "study", make_tiny_model(tmp_path / "model")
+    yaml = model / "hyperparams.yaml"
+    yaml.write_text(
+        yaml.read_text("utf-8").replace(
+            "flow_matching.FlowMatching\n",
+            "flow_matching.FlowMatching\n        condition_dropout: 0.1\n",
+        ),
+        "utf-8",
+    )
+    _run(
+        *(RECIPES / "codec" / "solvers.py", model, "--data_folder", corpus),
+        *("--split", "dev-clean", "--limit", "1", "--solvers", "midpoint"),
+        *("--schedules", "uniform", "--counts", "4"),
+        *("--temperatures", "0.5", "1", "--guidances", "0", "2"),
+        *("--rescales", "0", "1", "--metrics", "mel", "--output", folder),
+    )
+    with open(folder / "solvers.csv", newline="") as file:
+        _, _, *rows = csv.DictReader(file)
+    found = {
+        tuple(float(row[n]) for n in ("temperature", "guidance", "rescale")): (
+            float(row["mel L1"])
+        )
+        for row in rows
+    }
+    # without guidance there is nothing to rescale
+    assert list(found) == [
+        (temperature, guidance, rescale)
+        for temperature in (0.5, 1.0)
+        for guidance, rescale in ((0, 0), (2, 0), (2, 1))
+    ]
+    assert len(set(found.values())) == 6
+    picture = (folder / "solvers.svg").read_text()
+    assert "temperature 0.5, rescale 1" in picture
+    assert "guidance" in picture and "log-mel L1" in picture
+
+
 def _vocoder_tables(corpus, model):
     return _run(
         RECIPES / "vocoder" / "evaluate.py",

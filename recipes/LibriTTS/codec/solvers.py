@@ -4,12 +4,12 @@
 > python recipes/LibriTTS/codec/solvers.py flowmac-24khz-3kbps \
       --data_folder data/LibriTTS --split dev-clean --output results/solvers
 
-Codes utterances, decodes them with every solver, grid and number of
-evaluations of the field, and writes solvers.csv, solvers.md (a table) and
-solvers.svg (a plot) into the output folder. Mels are compared before the
-vocoder, in natural-log units: `mel L1` with the true one, `roughness` as
-`mel_roughness` has it. `time` is that of the sampler alone, in seconds of one
-CPU for a second of sound.
+Codes utterances, decodes them with every solver, grid, number of evaluations of
+the field, temperature, guidance and rescaling, and writes solvers.csv,
+solvers.md (a table) and solvers.svg (a plot) into the output folder. Mels are
+compared before the vocoder, in natural-log units: `mel L1` with the true one,
+`roughness` as `mel_roughness` has it. `time` is that of the sampler alone, in
+seconds of one CPU for a second of sound.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from speechbrain_flowmac.training.data import read_crop
 
 COUNTS = (1, 2, 4, 8, 16, 32)
 FIXED = ("euler", "midpoint", "heun", "rk4")
+SETTINGS = ("solver", "grid", "temperature", "guidance", "rescale")
 
 
 def make_parser():
@@ -55,6 +56,16 @@ def make_parser():
     parser.add_argument("--counts", nargs="+", type=int, default=COUNTS)
     parser.add_argument("--temperatures", nargs="+", type=float, default=[1.0])
     parser.add_argument(
+        "--guidances",
+        nargs="+",
+        type=float,
+        default=[0.0],
+        help="scales; above 0 for fields trained with condition_dropout",
+    )
+    parser.add_argument(
+        "--rescales", nargs="+", type=float, default=[0.0], help="of guidance"
+    )
+    parser.add_argument(
         "--tolerances",
         nargs="*",
         type=float,
@@ -80,30 +91,35 @@ def samplings(codec, arguments):
     Returns
     -------
     dict
-        `Sampling` by (solver, schedule, temperature, count); where the count
-        is no multiple of a step's, there is none.
+        `Sampling` by (solver, grid, temperature, guidance, rescale, count);
+        where the count is no multiple of a step's, there is none.
     """
     default = codec.codec.sampling
-    ways = {("decoder", "", "", 0): default.with_changes(n_steps=0)}
+    plain = {"temperature": 1.0, "guidance": 0.0, "rescale": 0.0}
+    ways = {("decoder", "", "", "", "", 0): default.with_changes(n_steps=0)}
     for tolerance in arguments.tolerances:
-        ways["dopri5", f"tolerance {tolerance:g}", 1.0, None] = (
-            default.with_changes(solver=Dopri5(tolerance), temperature=1.0)
-        )
-    for solver, schedule, count, temperature in product(
+        way = "dopri5", f"tolerance {tolerance:g}", *plain.values(), None
+        ways[way] = default.with_changes(solver=Dopri5(tolerance), **plain)
+    for solver, schedule, count, *noise_and_guidance in product(
         arguments.solvers,
         arguments.schedules,
         arguments.counts,
         arguments.temperatures,
+        arguments.guidances,
+        arguments.rescales,
     ):
+        settings = dict(zip(plain, noise_and_guidance, strict=True))
         steps, rest = divmod(count, get_solver(solver).evaluations_per_step)
-        # one step has one grid
-        if rest or (steps == 1 and schedule != arguments.schedules[0]):
+        one_grid = steps == 1 and schedule != arguments.schedules[0]
+        nothing_to_rescale = (
+            settings["guidance"] == 0
+            and settings["rescale"] != arguments.rescales[0]
+        )
+        if rest or one_grid or nothing_to_rescale:
             continue
-        ways[solver, schedule, temperature, count] = default.with_changes(
-            solver=solver,
-            schedule=schedule,
-            n_steps=steps,
-            temperature=temperature,
+        way = solver, schedule, *noise_and_guidance, count
+        ways[way] = default.with_changes(
+            solver=solver, schedule=schedule, n_steps=steps, **settings
         )
     return ways
 
@@ -194,10 +210,9 @@ def study(codec, files, arguments):
     names = ["evaluations", "time", "mel L1", "roughness"]
     names += [metric.heading for metric in metrics]
     rows = [{"solver": "(true mel)", "roughness": np.mean(truth)}]
-    for (solver, grid, temperature, _), values in found.items():
+    for way, values in found.items():
         means = dict(zip(names, np.nanmean(values, axis=0), strict=True))
-        way = {"solver": solver, "grid": grid, "temperature": temperature}
-        rows.append(way | means)
+        rows.append(dict(zip(SETTINGS, way[:-1], strict=True)) | means)
     # what the mel decoder takes is not the flow's
     own = rows[1]["time"]
     for row in rows[1:]:
@@ -229,7 +244,7 @@ def write_tables(rows, folder):
 
 
 def plot(rows, path):
-    """Mel L1 and roughness against evaluations.
+    """Mel L1, roughness and the first metric against what was swept.
 
     Arguments
     ---------
@@ -240,21 +255,26 @@ def plot(rows, path):
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
     true, decoder, *sampled = rows
+    values = {name: {row[name] for row in sampled} for name in sampled[0]}
+    choices = ("evaluations", "guidance", "temperature")
+    across = next((n for n in choices if len(values[n]) > 1), choices[0])
     curves = {}
     for row in sampled:
-        adaptive = row["solver"] == "dopri5"
-        name = "dopri5" if adaptive else f"{row['solver']}, {row['grid']}"
-        if row["temperature"] != 1.0:
-            name += f", temperature {row['temperature']}"
+        name = row["solver"]
+        if name != "dopri5":
+            name += f", {row['grid']}"
+        for setting in SETTINGS[2:]:
+            if len(values[setting]) > 1 and setting != across:
+                name += f", {setting} {row[setting]:g}"
         curves.setdefault(name, []).append(row)
-    for axis, value in zip(
-        figure.subplots(1, 2), ("mel L1", "roughness"), strict=True
-    ):
+    drawn = list(decoder)[len(SETTINGS) + 2 :][:3]
+    figure = Figure(figsize=(4.5 * len(drawn), 3.6), layout="constrained")
+    axes = figure.subplots(1, len(drawn))
+    for axis, value in zip(axes, drawn, strict=True):
         for name, points in curves.items():
             axis.plot(
-                [row["evaluations"] for row in points],
+                [row[across] for row in points],
                 [row[value] for row in points],
                 marker=".",
                 linestyle="--" if "sway" in name else "-",
@@ -263,10 +283,11 @@ def plot(rows, path):
         axis.axhline(decoder[value], color="grey", label="mel decoder")
         if value in true:
             axis.axhline(true[value], color="black", label="true mel")
-        axis.set_xscale("log", base=2)
-        axis.set_xlabel("evaluations of the field")
+        if across == "evaluations":
+            axis.set_xscale("log", base=2)
+        axis.set_xlabel(across)
         axis.set_ylabel(value)
-    axis.legend(fontsize=7)
+    axes[1].legend(fontsize=7)
     figure.savefig(path)
 
 
