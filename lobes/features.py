@@ -8,10 +8,16 @@ with pad = (n_fft - hop) / 2, so that frame n is centred on the n-th hop.
 """
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import nn
+
+from speechbrain_flowmac.lobes.front_end import (
+    FrontEnd,
+    FrontEndMismatchError,
+    FrontEndSettings,
+)
 
 # all three can be imported from here too, where they once were
 from speechbrain_flowmac.lobes.lengths import (  # noqa: F401
@@ -24,12 +30,12 @@ MAGNITUDE_FLOOR = 1e-9
 MEL_FLOOR = 1e-5
 
 
-class MelMismatchError(ValueError):
-    """Two parts that must share one mel front end have different ones."""
+# its name from when there were only mels
+MelMismatchError = FrontEndMismatchError
 
 
 @dataclass(frozen=True)
-class MelSettings:
+class MelSettings(FrontEndSettings):
     """What defines a mel front end; it travels with the weights.
 
     Arguments
@@ -54,6 +60,8 @@ class MelSettings:
     >>> MelSettings(sample_rate=24000).frame_rate
     46.875
     """
+
+    kind = "mel"
 
     sample_rate: int = 24000
     n_fft: int = 2048
@@ -85,23 +93,14 @@ class MelSettings:
             )
 
     @property
-    def frame_rate(self):
-        """Frames per second."""
-        return self.sample_rate / self.hop_length
+    def frame_length(self):
+        """Samples that a frame depends on."""
+        return self.n_fft
 
-    def check_same(self, other, names=("expected", "found")):
-        """Raises `MelMismatchError`, printing both by `names`, if they differ."""
-        if self == other:
-            return
-        different = [
-            field.name
-            for field in fields(self)
-            if getattr(self, field.name) != getattr(other, field.name)
-        ]
-        raise MelMismatchError(
-            f"mel settings differ in {', '.join(different)}:\n"
-            f"  {names[0]}: {asdict(self)}\n  {names[1]}: {asdict(other)}"
-        )
+    @property
+    def width(self):
+        """Features of a frame."""
+        return self.n_mels
 
 
 def hz_to_mel(hz):
@@ -179,16 +178,13 @@ def mel_filterbank(sample_rate, n_fft, n_mels, f_min=0.0, f_max=None):
     return (triangles * area[:, None]).float()
 
 
-class LogMel(nn.Module):
+class LogMel(FrontEnd):
     """Natural-log mel spectrogram, as BigVGAN's weights expect it.
 
     Magnitudes of a Hann-windowed STFT, not centred, after reflection of
     (n_fft - hop) / 2 samples at both ends; Slaney's mel filters; natural
     logarithm of the value clamped at 1e-5. Each item of a batch is reflected
     at its own end, so that padding changes nothing.
-
-    The settings are part of the state dict: loading weights that were made
-    with other settings raises `MelMismatchError`.
 
     Arguments
     ---------
@@ -203,8 +199,7 @@ class LogMel(nn.Module):
     """
 
     def __init__(self, settings):
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings)
         window = torch.hann_window(settings.win_length, dtype=torch.float32)
         filters = mel_filterbank(
             settings.sample_rate,
@@ -215,24 +210,6 @@ class LogMel(nn.Module):
         )
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("filters", filters, persistent=False)
-        self.register_buffer(
-            "settings_record",
-            torch.tensor(
-                [float(v) for v in asdict(settings).values()],
-                dtype=torch.float64,
-            ),
-        )
-
-    def _load_from_state_dict(self, state_dict, prefix, *args):
-        record = state_dict.get(prefix + "settings_record")
-        if record is not None:
-            kinds = asdict(self.settings)
-            values = zip(kinds, record.tolist(), strict=True)
-            stored = MelSettings(
-                **{k: type(kinds[k])(value) for k, value in values}
-            )
-            self.settings.check_same(stored, names=("model", "weights"))
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _reflected(self, wav, num_samples):
         """Pads each item to whole hops with zeros, then by reflection."""
@@ -311,6 +288,9 @@ class MelNormalizer(nn.Module):
     tensor([0., 1.])
     """
 
+    per_band = False
+    """Whether the statistics are of each band."""
+
     def __init__(self, mean=0.0, std=1.0):
         super().__init__()
         self.register_buffer("mean", torch.zeros(()))
@@ -338,6 +318,11 @@ class MelNormalizer(nn.Module):
 class RunningStatistics:
     """Mean and standard deviation of a stream, in float64.
 
+    Arguments
+    ---------
+    per_band : bool
+        Whether each entry of the last axis has its own.
+
     Example
     -------
     >>> statistics = RunningStatistics()
@@ -347,29 +332,38 @@ class RunningStatistics:
     (2.0, 0.8165)
     """
 
-    def __init__(self):
+    def __init__(self, per_band=False):
+        self.per_band = per_band
         self.count = 0
-        self.mean = 0.0
-        self._squares = 0.0
+        self._mean = torch.zeros((), dtype=torch.float64)
+        self._squares = torch.zeros((), dtype=torch.float64)
 
     def update(self, values):
         """Adds values of any shape, by Chan, Golub and LeVeque's update."""
         values = values.double()
-        count = values.numel()
+        values = values.flatten(0, -2) if self.per_band else values.flatten()
+        count = len(values)
         if count == 0:
             return
-        delta = values.mean().item() - self.mean
+        delta = values.mean(0) - self._mean
         total = self.count + count
-        self._squares += (
-            values.var(correction=0).item() * count
-            + delta**2 * self.count * count / total
+        self._squares = (
+            self._squares
+            + values.var(0, correction=0) * count
+            + delta**2 * (self.count * count / total)
         )
-        self.mean += delta * count / total
+        self._mean = self._mean + delta * (count / total)
         self.count = total
 
     @property
+    def mean(self):
+        """Mean of all values so far: a number, or a list of one for each
+        band."""
+        return self._mean.tolist()
+
+    @property
     def std(self):
-        """Standard deviation of all values so far."""
+        """Standard deviation of all values so far, as `mean`."""
         if self.count == 0:
             raise ValueError("no values yet")
-        return math.sqrt(self._squares / self.count)
+        return (self._squares / self.count).sqrt().tolist()

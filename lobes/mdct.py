@@ -180,10 +180,14 @@ class MDCT(nn.Module):
             Coefficients, shape [B, ceil(T / N) + 1, N].
         """
         hop = self.hop_length
-        signal = signal.to(torch.promote_types(signal.dtype, torch.float32))
         missing = -signal.shape[1] % hop
-        padded = F.pad(signal, (hop, hop + missing))
-        frames = padded.unfold(1, 2 * hop, hop)
+        return self._analyse(F.pad(signal, (hop, hop + missing)))
+
+    def _analyse(self, signal):
+        """Coefficients of all frames that lie in a signal."""
+        hop = self.hop_length
+        signal = signal.to(torch.promote_types(signal.dtype, torch.float32))
+        frames = signal.unfold(1, 2 * hop, hop)
         spectrum = torch.fft.fft(frames * _like(self._time_in, frames))
         return (spectrum[..., :hop] * _like(self._bins_out, frames)).real
 
@@ -203,23 +207,34 @@ class MDCT(nn.Module):
             Shape [B, T].
         """
         hop = self.hop_length
+        whole = (tokens.shape[1] - 1) * hop
+        num_samples = self._check_tokens(tokens, whole, num_samples)
+        frames = self._synthesise(tokens)
+        overlap = frames[:, 1:, :hop] + frames[:, :-1, hop:]
+        return overlap.flatten(1)[:, :num_samples]
+
+    def _check_tokens(self, tokens, whole, num_samples):
+        """The length to give, at most that of the whole signal."""
+        hop = self.hop_length
         if tokens.shape[1] < 1 or tokens.shape[2] != hop:
             raise ValueError(
                 f"expected frames of {hop} coefficients, [B, F >= 1, {hop}], "
                 f"found shape {list(tokens.shape)}"
             )
-        whole = (tokens.shape[1] - 1) * hop
         num_samples = whole if num_samples is None else num_samples
         if not 0 <= num_samples <= whole:
             raise ValueError(
                 f"{tokens.shape[1]} frames hold up to {whole} samples, found "
                 f"num_samples={num_samples}"
             )
+        return num_samples
+
+    def _synthesise(self, tokens):
+        """Windowed frames [B, F, 2 N], which are to be overlapped."""
         tokens = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
-        spectrum = torch.fft.fft(tokens * _like(self._bins_in, tokens), 2 * hop)
-        frames = (spectrum * _like(self._time_out, tokens)).real
-        overlap = frames[:, 1:, :hop] + frames[:, :-1, hop:]
-        return overlap.flatten(1)[:, :num_samples]
+        width = 2 * self.hop_length
+        spectrum = torch.fft.fft(tokens * _like(self._bins_in, tokens), width)
+        return (spectrum * _like(self._time_out, tokens)).real
 
 
 def _like(factors, tensor):

@@ -246,7 +246,7 @@ class FlowMAC(nn.Module):
         reach = self.encoder.receptive_field
         if reach is None:
             return None
-        return reach - (-self.mel_settings.n_fft // self.hop_length)
+        return reach - (-self.mel_settings.frame_length // self.hop_length)
 
     @property
     def alignment(self):

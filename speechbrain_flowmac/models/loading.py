@@ -17,7 +17,7 @@ from speechbrain.utils.fetching import (
 )
 from torch import nn
 
-from speechbrain_flowmac.lobes.features import MelSettings
+from speechbrain_flowmac.lobes.front_end import FrontEndSettings
 from speechbrain_flowmac.models.description import ModelDescription
 from speechbrain_flowmac.models.safe_yaml import (
     MAX_BYTES,
@@ -198,7 +198,8 @@ def build_modules(description):
     for name, module in modules.items():
         settings = getattr(module, "mel_settings", None)
         if not (
-            isinstance(module, nn.Module) and isinstance(settings, MelSettings)
+            isinstance(module, nn.Module)
+            and isinstance(settings, FrontEndSettings)
         ):
             raise InvalidModelError(
                 f"{name} must be a network with mel settings, found "
@@ -225,8 +226,10 @@ def load_weights(module, path, adopt=None):
         with safe_open(str(path), framework="pt") as file:
             stated = (file.metadata() or {}).get("mel_settings")
             if stated is not None:
-                module.mel_settings.check_same(
-                    _mel_settings(stated, path), names=("model", str(path))
+                settings = module.mel_settings
+                settings.check_same(
+                    _read_settings(type(settings), stated, path),
+                    names=("model", str(path)),
                 )
             # before anything is read: a file may hold more than a model
             outline = {name: _outline(file, name) for name in file.keys()}
@@ -245,9 +248,9 @@ def load_weights(module, path, adopt=None):
     module.load_state_dict(state)
 
 
-def _mel_settings(text, path):
+def _read_settings(kind, text, path):
     try:
-        return MelSettings(**json.loads(text))
+        return kind(**json.loads(text))
     # no JSON, JSON of another shape, no such settings, nested too deep
     except (ValueError, TypeError, RecursionError) as error:
         raise WeightsMismatchError(

@@ -6,6 +6,10 @@ from speechbrain_flowmac.lobes.bigvgan import BigVGAN
 from speechbrain_flowmac.lobes.convnext import ConvNeXt
 from speechbrain_flowmac.lobes.envelope import MelEnvelope
 from speechbrain_flowmac.lobes.features import MelSettings
+from speechbrain_flowmac.lobes.gain_shape import (
+    InverseGainShapeMDCT,
+    MDCTSettings,
+)
 from speechbrain_flowmac.lobes.istft_vocoder import (
     FreePhaseHead,
     HarmonicNoiseHead,
@@ -99,6 +103,11 @@ def bigvgan(**options):
     return vocoder
 
 
+def inverse_mdct():
+    """No network at all."""
+    return InverseGainShapeMDCT(MDCTSettings(RATE, HOP, n_bands=8)).eval()
+
+
 HEADS = {
     "free-phase": free_phase,
     "multi-band": multi_band,
@@ -107,4 +116,4 @@ HEADS = {
     "harmonic and free phase": harmonic_and_free,
     "harmonic from the envelope": harmonic_from_envelope,
 }
-VOCODERS = {**HEADS, "bigvgan": bigvgan}
+VOCODERS = {**HEADS, "bigvgan": bigvgan, "inverse MDCT": inverse_mdct}

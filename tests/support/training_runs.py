@@ -21,6 +21,7 @@ import torch
 ROOT = Path(__file__).parents[2]
 EXTRACTION = ROOT / "hparams" / "extract_tokens.yaml"
 DIGITS = ROOT / "hparams" / "mnist_flow.yaml"
+MDCT = ROOT / "hparams" / "flowmac_mdct.yaml"
 HPARAMS = sorted(set((ROOT / "hparams").glob("*.yaml")) - {EXTRACTION, DIGITS})
 LIMIT_SECONDS = 120
 
@@ -28,6 +29,7 @@ LIMIT_SECONDS = 120
 TINY = {
     "dim": "16",
     "channels": "64",
+    "field_dim": "16",
     "latent_dim": "8",
     "code_dim": "4",
     "num_layers": "1",
@@ -67,9 +69,8 @@ def top_level_keys(yaml):
 
 def model_name(yaml):
     """What a YAML trains: ``codec``, ``vocoder`` or ``recogniser``."""
-    if "recogniser" in top_level_keys(yaml):
-        return "recogniser"
-    return "vocoder" if "vocoder" in top_level_keys(yaml) else "codec"
+    text = yaml.read_text("utf-8")
+    return re.search(r"^modules:\n +(\w+):", text, re.MULTILINE)[1]
 
 
 def recipe(yaml):
@@ -78,6 +79,8 @@ def recipe(yaml):
     if yaml == EXTRACTION:
         return recipes / "codec" / "extract_tokens.py"
     folder = {"recogniser": "ASR_tokens"}.get(model_name(yaml))
+    if yaml == MDCT:
+        folder = "mdct"
     return recipes / (folder or model_name(yaml)) / "train.py"
 
 

@@ -12,7 +12,6 @@ import sys
 
 import speechbrain as sb
 from libritts_prepare import prepare_libritts
-from speechbrain.utils.distributed import run_on_main
 
 from speechbrain_flowmac.training.brains import FlowMACBrain
 from speechbrain_flowmac.training.experiment import (
@@ -23,20 +22,7 @@ from speechbrain_flowmac.training.experiment import (
     prepare,
     start_from_pretrained,
 )
-from speechbrain_flowmac.training.statistics import load_or_compute_statistics
-
-
-def set_statistics(hparams):
-    """Gives the normaliser the mean and deviation of the training data."""
-    request = [
-        hparams["statistics_file"],
-        hparams["train_json"],
-        hparams["data_folder"],
-        hparams["features"],
-    ]
-    run_on_main(load_or_compute_statistics, args=request)
-    known = load_or_compute_statistics(*request)
-    hparams["normalizer"].set_statistics(known["mean"], known["std"])
+from speechbrain_flowmac.training.statistics import set_statistics
 
 
 def main(arguments):

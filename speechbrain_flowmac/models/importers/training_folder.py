@@ -38,7 +38,11 @@ class TrainingFolder(Importer):
         return stream.getvalue()
 
     def weights(self, source, part):
-        """Averaged weights, compact."""
+        """Averaged weights, compact; none of a part that was not trained."""
+        path = Path(source) / HPARAMS_FILE
+        settings = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+        if part not in settings["modules"]:
+            return {}
         return compact(fold_weight_norm(averaged_weights(source)))
 
     def credits(self, source, part):

@@ -62,13 +62,17 @@ class FlowMACBrain(TrainingBrain):
         self.add_stats(len(batch), **terms, **self.mel_distances(batch))
         return losses.total
 
+    def mels(self, features, mask):
+        """Log-mels [B, N, M] of what the model decodes: they are that."""
+        return features
+
     def mel_distances(self, batch):
         """L1 distances and roughness of decoded mels, natural log."""
         model = self.averaged_model
         wav = batch.sig.data.to(self.device)
         num_samples = torch.as_tensor(batch.num_samples, device=self.device)
-        mel, mask, _ = model.analyse(wav, num_samples)
-        mel = model.normalizer.denormalize(mel)
+        features, mask, _ = model.analyse(wav, num_samples)
+        mel = self.mels(model.normalizer.denormalize(features), mask)
         tokens, lengths = model.encode(wav, num_samples)
         sampled = {
             "mel_l1_decoder": model.sampling.with_changes(n_steps=0),
@@ -78,7 +82,7 @@ class FlowMACBrain(TrainingBrain):
         pictures = [mel[0]]
         for name, sampling in sampled.items():
             decoded = model.decode(tokens, lengths, sampling)
-            decoded = decoded[:, : mel.shape[1]]
+            decoded = self.mels(decoded[:, : mel.shape[1]], mask)
             distances[name] = masked_mean((decoded - mel).abs(), mask)
             pictures.append(decoded[0])
         distances["roughness_sampled"] = mel_roughness(decoded, mask)
