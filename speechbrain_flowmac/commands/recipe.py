@@ -8,6 +8,7 @@ from speechbrain_flowmac.commands.jobs import add_overwrite
 from speechbrain_flowmac.console import UsageError, add_command, say
 
 PACKAGE = Path(__file__).parents[1]
+REQUIREMENTS = "extra_requirements.txt"
 
 
 def _home():
@@ -68,7 +69,10 @@ def run(args):
         Path(target).parent.mkdir(exist_ok=True)
         shutil.copyfile(source, target)
     yamls = sorted(name for name in files if name.startswith("hparams/"))
-    say(f"{len(files)} files. Run: python train.py {yamls[0]}")
+    say(f"{len(files)} files. Run:")
+    if REQUIREMENTS in files:
+        say(f"pip install -r {REQUIREMENTS}")
+    say(f"python train.py {yamls[0]}")
     return 0
 
 

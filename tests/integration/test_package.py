@@ -55,7 +55,7 @@ def data():
     models = [path for path in MODELS.rglob("*") if path.suffix in SHIPPED]
     recipes = [
         path
-        for ending in ("py", "md")
+        for ending in ("py", "md", "txt")
         for path in (ROOT / "recipes").rglob(f"*.{ending}")
     ]
     copied = [*recipes, *(ROOT / "hparams").glob("*.yaml")]

@@ -25,8 +25,11 @@ def test_all_recipes_are_listed(capsys):
 
 
 @pytest.mark.parametrize("name", sorted(recipes()))
-def test_a_copy_has_all_that_the_recipe_imports_and_names(name, folder):
+def test_a_copy_has_all_that_the_recipe_imports_and_names(name, folder, capsys):
     assert main(["recipe", name]) == 0
+    install = "pip install -r extra_requirements.txt\n"
+    needs_more = (recipes()[name] / "extra_requirements.txt").is_file()
+    assert (install in capsys.readouterr().out) == needs_more
     assert not any(path.is_symlink() for path in folder.rglob("*"))
     readme = (folder / "README.md").read_text(encoding="utf-8")
     yamls = {path.name for path in (folder / "hparams").iterdir()}

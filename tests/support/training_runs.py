@@ -2,7 +2,7 @@
 
 Processes are forked from one that has done the slow imports, so that a
 training starts in a moment; what it runs is the recipe's script, as the
-command line would.
+command line would, where no more is installed than the recipe asks for.
 """
 
 import logging
@@ -17,6 +17,7 @@ import traceback
 from pathlib import Path
 
 import torch
+from requirements import forbid, forbidden_modules
 
 ROOT = Path(__file__).parents[2]
 EXTRACTION = ROOT / "hparams" / "extract_tokens.yaml"
@@ -167,6 +168,7 @@ class Training:
             target=_run,
             args=(
                 str(script or recipe(yaml)),
+                forbidden_modules(recipe(yaml).parent),
                 arguments(yaml, corpus, output, **options),
                 str(self.printed),
                 kill_at,
@@ -215,7 +217,9 @@ def _context():
     return context
 
 
-def _run(script, arguments, printed, kill_at, probe_folder, variables):
+def _run(
+    script, forbidden, arguments, printed, kill_at, probe_folder, variables
+):
     """Runs a script in this process, as if it had been started alone."""
     with open(printed, "w") as file:
         os.dup2(file.fileno(), 1)
@@ -224,6 +228,7 @@ def _run(script, arguments, printed, kill_at, probe_folder, variables):
     # urllib looks here: no training reaches another machine
     os.environ.update(dict.fromkeys(PROXIES, "http://127.0.0.1:9"))
     torch.set_num_threads(1)
+    forbid(forbidden)
     if kill_at is not None:
         _kill_at(kill_at)
     if probe_folder is not None:
