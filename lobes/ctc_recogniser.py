@@ -51,6 +51,26 @@ class TokenFrontEnd(nn.Module):
         return self.attention(self.embedding(tokens))
 
 
+class MelFrontEnd(nn.Linear):
+    """Log-mels [B, N, M] to [B, N, D].
+
+    Arguments
+    ---------
+    n_mels : int
+        M.
+    dim : int
+        D.
+
+    Example
+    -------
+    >>> MelFrontEnd(128, 32)(torch.randn(2, 5, 128)).shape
+    torch.Size([2, 5, 32])
+    """
+
+    def __init__(self, n_mels, dim):
+        super().__init__(n_mels, dim)
+
+
 class LSTMEncoder(nn.Module):
     """Bidirectional LSTM.
 
@@ -188,9 +208,13 @@ class CTCRecogniser(nn.Module):
             Natural-log probabilities, float32 [B, ceil(N / 2), V], and exact
             lengths, int64 [B].
         """
+        x, lengths = self.encode(x, lengths)
+        return self.output(self.norm(x)).float().log_softmax(-1), lengths
+
+    def encode(self, x, lengths):
+        """What the encoder makes of it, [B, ceil(N / 2), D], and lengths."""
         mask = length_mask(lengths, x.shape[1]).unsqueeze(-1)
         x = (self.front_end(x) * mask).transpose(1, 2)
         x = torch.nn.functional.gelu(self.halve(x)).transpose(1, 2)
         lengths = num_frames(lengths, 2)
-        x = self.encoder(x, lengths)
-        return self.output(self.norm(x)).float().log_softmax(-1), lengths
+        return self.encoder(x, lengths), lengths

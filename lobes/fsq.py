@@ -56,6 +56,11 @@ class FiniteScalarQuantizer(nn.Module):
         self.codebook_size = self.fsq.codebook_size
 
     @property
+    def codebook_sizes(self):
+        """Entries of each codebook, which is one."""
+        return (self.codebook_size,)
+
+    @property
     def vocabulary(self):
         """Code vectors after projection, shape [1, C, H]."""
         return self.fsq.project_out(self.fsq.implicit_codebook).unsqueeze(0)

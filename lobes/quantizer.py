@@ -112,6 +112,11 @@ class ResidualQuantizer(nn.Module):
         )
 
     @property
+    def codebook_sizes(self):
+        """Entries of each codebook, K of them."""
+        return (self.codebook_size,) * self.num_codebooks
+
+    @property
     def synchronized(self):
         """Whether codebook updates are summed over ranks."""
         return all(layer._codebook.use_ddp for layer in self.rvq.layers)
@@ -264,8 +269,8 @@ class CodebookUsage:
     ---------
     num_codebooks : int
         K.
-    codebook_size : int
-        C.
+    codebook_size : int or sequence of int
+        C, of all codebooks or of each.
 
     Example
     -------
@@ -279,7 +284,8 @@ class CodebookUsage:
     """
 
     def __init__(self, num_codebooks, codebook_size):
-        self.counts = torch.zeros(num_codebooks, codebook_size)
+        self.sizes = torch.as_tensor(codebook_size).expand(num_codebooks)
+        self.counts = torch.zeros(num_codebooks, int(self.sizes.max()))
 
     def update(self, tokens, mask=None):
         """Adds tokens [B, N, K] where the mask [B, N] is True.
@@ -296,7 +302,7 @@ class CodebookUsage:
     @property
     def used(self):
         """Fraction of the entries used at least once, shape [K]."""
-        return (self.counts > 0).float().mean(1)
+        return (self.counts > 0).sum(1) / self.sizes
 
     @property
     def perplexity(self):

@@ -208,6 +208,8 @@ class Transformer(nn.Module):
     window : int or None
         Frames seen on each side by one block; None for all, which makes the
         receptive field infinite.
+    identity : bool
+        Start as the identity, where what comes in is already of use.
 
     Example
     -------
@@ -226,6 +228,7 @@ class Transformer(nn.Module):
         hidden_dim=None,
         dropout=0.0,
         window=None,
+        identity=False,
     ):
         super().__init__()
         hidden_dim = 4 * dim if hidden_dim is None else hidden_dim
@@ -237,6 +240,10 @@ class Transformer(nn.Module):
             for _ in range(num_layers)
         )
         self.receptive_field = None if window is None else num_layers * window
+        for block in self.blocks if identity else ():
+            for layer in (block.project, block.feed_forward[-2]):
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
 
     def forward(self, x, mask=None):
         """Applies all blocks.

@@ -22,9 +22,6 @@ from speechbrain_flowmac.lobes.noise import seeded_noise
 from speechbrain_flowmac.lobes.quantizer import QuantizerOutput
 from speechbrain_flowmac.lobes.sampling import Sampling
 
-# what tokens depend on
-TOKEN_PARTS = ("features", "normalizer", "encoder", "quantizer")
-
 
 class CodecLosses(NamedTuple):
     """Terms of the training loss of a batch, and the tokens behind them.
@@ -45,6 +42,8 @@ class CodecLosses(NamedTuple):
         int64, shape [B, N, K]; -1 where a codebook was left out.
     token_mask : torch.Tensor
         Shape [B, N], True where valid.
+    distillation : torch.Tensor or None
+        How far a semantic stream is from its teacher, where there is one.
     """
 
     total: Tensor
@@ -54,6 +53,28 @@ class CodecLosses(NamedTuple):
     commitment: Tensor
     tokens: Tensor
     token_mask: Tensor
+    distillation: Tensor | None = None
+
+
+class Reconstruction(NamedTuple):
+    """A batch coded and decoded up to the mel, in training.
+
+    Arguments
+    ---------
+    mu : torch.Tensor
+        The decoded mel, normalised, shape [B, N_mel, M].
+    tokens : torch.Tensor
+        int64, shape [B, N, K]; -1 where a codebook was left out.
+    commitment : torch.Tensor
+        L_VQ.
+    distillation : torch.Tensor or None
+        As in `CodecLosses`.
+    """
+
+    mu: Tensor
+    tokens: Tensor
+    commitment: Tensor
+    distillation: Tensor | None = None
 
 
 class FlowMAC(nn.Module):
@@ -112,6 +133,9 @@ class FlowMAC(nn.Module):
     torch.Size([1, 47, 128])
     """
 
+    token_parts = ("features", "normalizer", "encoder", "quantizer")
+    """What tokens depend on."""
+
     def __init__(
         self,
         features,
@@ -153,7 +177,7 @@ class FlowMAC(nn.Module):
             return new if new.dtype == tensor.dtype else tensor.to(new.device)
 
         for name, part in self.named_children():
-            part._apply(move if name in TOKEN_PARTS else fn)
+            part._apply(move if name in self.token_parts else fn)
         return self
 
     def token_state(self):
@@ -163,7 +187,8 @@ class FlowMAC(nn.Module):
         """
         state = {
             f"{part}.{name}": tensor
-            for part in ("features", "normalizer", "encoder")
+            for part in self.token_parts
+            if part != "quantizer"
             for name, tensor in getattr(self, part).state_dict().items()
         }
         for name, tensor in self.quantizer.token_state().items():
@@ -231,9 +256,14 @@ class FlowMAC(nn.Module):
         return self.features.settings
 
     @property
+    def stride(self):
+        """Mel frames per token frame."""
+        return self.encoder.stride
+
+    @property
     def hop_length(self):
         """Samples per token frame."""
-        return self.mel_settings.hop_length * self.encoder.stride
+        return self.mel_settings.hop_length * self.stride
 
     @property
     def frame_rate(self):
@@ -254,7 +284,7 @@ class FlowMAC(nn.Module):
 
         A field that works at several frame rates pairs frames from the start.
         """
-        return num_frames(self.flow.alignment, self.encoder.stride)
+        return num_frames(self.flow.alignment, self.stride)
 
     def decoder_receptive_field(self, sampling):
         """Token frames on each side that a decoded frame depends on, or None.
@@ -272,7 +302,7 @@ class FlowMAC(nn.Module):
         flow_reach = self.flow.receptive_field(sampling)
         if reach is None or flow_reach is None:
             return None
-        return reach + num_frames(flow_reach, self.encoder.stride)
+        return reach + num_frames(flow_reach, self.stride)
 
     def analyse(self, wav, num_samples=None):
         """Normalised mel, its mask and the mask of token frames.
@@ -300,11 +330,13 @@ class FlowMAC(nn.Module):
         longest = num_frames(wav.shape[1], self.hop_length)
         return mel, mel_mask, length_mask(tokens, longest)
 
-    def reconstruct(self, mel, mel_mask, token_mask):
-        """The decoded mel with the quantizer's output, in training.
+    def reconstruct(self, wav, mel, mel_mask, token_mask):
+        """The decoded mel of a batch, in training.
 
         Arguments
         ---------
+        wav : torch.Tensor
+            Shape [B, T]: for codecs that hear more than the mel.
         mel : torch.Tensor
             Normalised, shape [B, N_mel, M].
         mel_mask : torch.Tensor
@@ -314,13 +346,13 @@ class FlowMAC(nn.Module):
 
         Returns
         -------
-        tuple
-            mu [B, N_mel, M] and `QuantizerOutput`.
+        Reconstruction
         """
         latents = self.encoder(mel, mel_mask)
         coded = QuantizerOutput(*self.quantizer(latents, token_mask))
         mu = self.decoder(coded.quantized, token_mask)
-        return mu[:, : mel.shape[1]].float(), coded
+        mu = mu[:, : mel.shape[1]].float()
+        return Reconstruction(mu, coded.tokens, coded.loss)
 
     def forward(self, wav, num_samples, generator):
         """The losses of a batch: paper, equation 3.
@@ -339,17 +371,23 @@ class FlowMAC(nn.Module):
         CodecLosses
         """
         mel, mel_mask, token_mask = self.analyse(wav, num_samples)
-        mu, coded = self.reconstruct(mel, mel_mask, token_mask)
-        error = mu - mel
+        made = self.reconstruct(wav, mel, mel_mask, token_mask)
+        error = made.mu - mel
         prior = masked_mean(error.square() + error.abs(), mel_mask)
-        flow = self.flow(mel, mu, mel_mask, generator)
+        flow = self.flow(mel, made.mu, mel_mask, generator)
         total = (
             self.flow_weight * flow.total
             + self.prior_weight * prior
-            + self.commitment_weight * coded.loss
+            + self.commitment_weight * made.commitment
         )
         return CodecLosses(
-            total, *flow, prior, coded.loss, coded.tokens, token_mask
+            total,
+            *flow,
+            prior,
+            made.commitment,
+            made.tokens,
+            token_mask,
+            made.distillation,
         )
 
     @torch.no_grad()
@@ -404,7 +442,7 @@ class FlowMAC(nn.Module):
             nothing.
         """
         sampling = self.sampling if sampling is None else sampling
-        stride = self.encoder.stride
+        stride = self.stride
         mask = mel_mask = None
         if lengths is not None:
             mask = length_mask(lengths, tokens.shape[1])

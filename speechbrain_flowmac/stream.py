@@ -76,7 +76,7 @@ class Decoder:
         torch.Tensor
             Shape [B, (N - sum(context)) * hop]; 0 past an item's end.
         """
-        stride = self.codec.encoder.stride
+        stride = self.codec.stride
         mel = self.codec.decode(
             tokens, lengths, self.sampling, self.seed, start
         )
@@ -185,7 +185,7 @@ class StreamCoder:
         if codec_reach is None or vocoder_reach is None:
             return None
         return codec_reach + num_frames(
-            vocoder_reach, self.codec.encoder.stride
+            vocoder_reach, self.codec.stride
         )
 
 

@@ -8,8 +8,8 @@ tuples. A model needs little of it, so this reader knows scalars, lists, maps,
     !new:speechbrain_flowmac...     an object of the codec or the lobes
 
 and refuses the rest, with the line. YAML's anchors and aliases are references.
-What `!new` may name are the classes that `speechbrain_flowmac.codec` and the
-modules of `speechbrain_flowmac.lobes` define: a new lobe needs no entry here.
+What `!new` may name are the classes that `speechbrain_flowmac.codec`,
+`dynamic_codec` and the modules of `lobes` define: a new lobe needs no entry.
 """
 
 import importlib
@@ -23,7 +23,7 @@ MAX_DEPTH = 50
 # of values, each counted as often as references repeat it
 MAX_VALUES = 10_000
 
-MODULES = re.compile(r"speechbrain_flowmac\.(codec|lobes\.[a-z]\w*)")
+MODULES = re.compile(r"speechbrain_flowmac\.((dynamic_)?codec|lobes\.[a-z]\w*)")
 REFERENCE = re.compile(r"<[\w-]+(\[[\w-]+\]|\.[\w-]+)*>")
 TUPLE = re.compile(r"\s*\(.*\)\s*", re.DOTALL)
 

@@ -15,6 +15,9 @@ from torch.nn.utils.parametrize import (
     remove_parametrizations,
 )
 
+from speechbrain_flowmac.models.importers.training_folder import (
+    averaged_weights,
+)
 from speechbrain_flowmac.models.loading import get_file, load_weights
 from speechbrain_flowmac.training.brains.base import is_distributed
 from speechbrain_flowmac.training.data import Audio, Cropper, make_dataset
@@ -212,6 +215,22 @@ def start_from_pretrained(hparams, name):
     load_weights(hparams[name], path, getattr(hparams[name], "adopt", None))
     for part in normed:
         weight_norm(part)
+
+
+def start_semantics(hparams):
+    """Gives a codec with a semantic stream its recogniser, which stays as it is.
+
+    Arguments
+    ---------
+    hparams : dict
+        `semantic_folder`, the output folder of a recogniser's training on
+        mels (None to keep what a pretrained codec has), and `codec`. A codec
+        without a semantic stream has no such key.
+    """
+    if hparams.get("semantic_folder") is None:
+        return
+    state = averaged_weights(hparams["semantic_folder"])
+    hparams["codec"].semantic.recogniser.load_state_dict(state)
 
 
 def fit_and_test(brain, datasets, hparams):

@@ -45,10 +45,12 @@ def test_lobes_import_only_what_is_below_them(path):
             assert name.startswith("speechbrain_flowmac.lobes")
 
 
-def test_the_codec_imports_only_lobes():
-    for name in _imports(ROOT / "speechbrain_flowmac" / "codec.py"):
-        if name.startswith("speechbrain_flowmac"):
-            assert name.startswith("speechbrain_flowmac.lobes")
+@pytest.mark.parametrize("name", ["codec", "dynamic_codec"])
+def test_the_codec_imports_only_lobes(name):
+    below = ("speechbrain_flowmac.lobes", "speechbrain_flowmac.codec")
+    for imported in _imports(ROOT / "speechbrain_flowmac" / f"{name}.py"):
+        if imported.startswith("speechbrain_flowmac"):
+            assert imported.startswith(below[: 1 + (name != "codec")])
 
 
 def test_the_package_does_not_import_recipes_or_tests():

@@ -21,6 +21,7 @@ from speechbrain_flowmac.training.experiment import (
     make_datasets,
     prepare,
     start_from_pretrained,
+    start_semantics,
 )
 from speechbrain_flowmac.training.statistics import set_statistics
 
@@ -36,6 +37,7 @@ def main(arguments):
     prepare(hparams, prepare_libritts)
     set_statistics(hparams)
     start_from_pretrained(hparams, "codec")
+    start_semantics(hparams)
     brain = FlowMACBrain(
         modules=hparams["modules"],
         opt_class=hparams["opt_class"],

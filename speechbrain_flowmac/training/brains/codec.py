@@ -55,6 +55,8 @@ class FlowMACBrain(TrainingBrain):
             "prior": losses.prior,
             "commitment": losses.commitment,
         }
+        if losses.distillation is not None:
+            terms["distillation"] = losses.distillation
         if stage == sb.Stage.TRAIN:
             self.track(loss=losses.total, **terms)
             return losses.total
@@ -96,7 +98,7 @@ class FlowMACBrain(TrainingBrain):
         super().on_stage_start(stage, epoch)
         quantizer = self.raw_model.quantizer
         self.usage = CodebookUsage(
-            quantizer.num_codebooks, quantizer.codebook_size
+            quantizer.num_codebooks, quantizer.codebook_sizes
         )
         self.pictures = None
 

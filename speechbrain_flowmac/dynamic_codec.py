@@ -1,0 +1,222 @@
+"""The codec with a dynamic frame rate, in a semantic and an acoustic stream.
+
+Neighbouring frames that a frozen recogniser finds alike are merged, each run
+into one frame of tokens that says how long it lasts:
+
+    mel -> recogniser -> features -+-> runs
+                                   +-> merged -> finite scalars -> 1st codebook
+    mel -> encoder -> latents ------> merged -> the rest -> other codebooks
+    tokens -> code vectors -> repeated -> bottleneck -> MelDecoder -> mu
+
+Behind the tokens it is a `FlowMAC`, and whatever takes tokens takes them
+either way: as frames of time, or merged, with durations.
+
+Source: FlexiCodec (2510.00981).
+"""
+
+import torch
+from torch.nn import functional as F
+
+from speechbrain_flowmac.codec import FlowMAC, Reconstruction
+from speechbrain_flowmac.lobes.frame_merging import (
+    merge_frames,
+    unmerge_frames,
+)
+from speechbrain_flowmac.lobes.lengths import num_frames
+from speechbrain_flowmac.lobes.merging import Merging
+from speechbrain_flowmac.lobes.semantic_features import resample_frames
+
+
+class DynamicFlowMAC(FlowMAC):
+    """A `FlowMAC` whose tokens last as long as nothing happens.
+
+    Arguments
+    ---------
+    semantic : torch.nn.Module
+        `semantic(wav, mel, mask)` gives features [B, N', D] and their exact
+        lengths; `stride` is mel frames per feature, `dim` is D. Frozen.
+    aggregator : torch.nn.Module
+        `aggregator(latents [B, N, H], runs [B, R]) -> [B, R, H]`.
+    merging : Merging or None
+        Defaults of `encode`.
+    lowest_rate : float
+        Training draws a rate for each batch, from this to that of all frames,
+        Hz.
+    distillation_weight : float
+        Weight of the semantic codes' distance from the features, in training.
+    **parts
+        Arguments of `FlowMAC`; the quantizer is a `TwoStreamQuantizer`.
+
+    Example
+    -------
+    >>> DynamicFlowMAC.token_parts[-2:]
+    ('semantic', 'aggregator')
+    """
+
+    token_parts = (*FlowMAC.token_parts, "semantic", "aggregator")
+    encoder_receptive_field = None
+    """A run depends on the whole signal before it, a rate on all of it."""
+
+    def __init__(
+        self,
+        *,
+        semantic,
+        aggregator,
+        merging=None,
+        lowest_rate=5.0,
+        distillation_weight=1.0,
+        **parts,
+    ):
+        super().__init__(**parts)
+        self.semantic = semantic.float()
+        self.aggregator = aggregator.float()
+        self.merging = Merging() if merging is None else merging
+        self.lowest_rate = lowest_rate
+        self.distillation_weight = distillation_weight
+
+    def adopt(self, state):
+        """Weights of a codec with a fixed rate as a start, where they fit.
+
+        Merging nothing, this codec is then that one with pooled latents.
+
+        Arguments
+        ---------
+        state : dict
+            State dict of a `FlowMAC`, or of a codec like this one.
+
+        Returns
+        -------
+        dict
+            What `load_state_dict` is to take.
+        """
+        state = super().adopt(state)
+        if any(name.startswith("semantic.") for name in state):
+            return state
+        inner = {"encoder": "encoder", "decoder": "decoder"}
+        inner["quantizer"] = "acoustic"
+        own = self.state_dict()
+        for name, value in state.items():
+            part, _, rest = name.partition(".")
+            if part in inner:
+                name = f"{part}.{inner[part]}.{rest}"
+            # a quantizer may have another number of codebooks
+            if part != "quantizer" or name in own:
+                own[name] = value
+        return own
+
+    def hear(self, wav, mel, mel_mask, token_mask):
+        """What the recogniser knows of each frame, [B, N, D]."""
+        features, lengths = self.semantic(wav, mel, mel_mask)
+        ratio = self.stride / self.semantic.stride
+        return resample_frames(features, lengths, ratio, token_mask.shape[1])
+
+    def _merge(self, wav, mel, mel_mask, token_mask, merging):
+        """Features and latents of runs, and the lengths of these."""
+        features = self.hear(wav, mel, mel_mask, token_mask)
+        runs = merging.runs(features, token_mask.sum(1), self.frame_rate)
+        latents = self.aggregator(self.encoder(mel, mel_mask), runs)
+        return merge_frames(features, runs), latents, runs
+
+    def _drawn_rate(self):
+        """A rate for a batch of the training: each octave as often."""
+        octaves = self.frame_rate / self.lowest_rate
+        return self.lowest_rate * octaves ** torch.rand(()).item()
+
+    def reconstruct(self, wav, mel, mel_mask, token_mask):
+        """The decoded mel of a batch, as in `FlowMAC`; rates vary."""
+        merging = self.merging
+        if self.training:
+            merging = merging.with_changes(frame_rate=self._drawn_rate())
+        features, latents, runs = self._merge(
+            wav, mel, mel_mask, token_mask, merging
+        )
+        coded = self.quantizer(features, latents, runs > 0)
+        longest = token_mask.shape[1]
+        frames = _padded(unmerge_frames(coded.quantized, runs), longest)
+        mu = self.decoder(frames, token_mask)
+        return Reconstruction(
+            mu[:, : mel.shape[1]].float(),
+            _padded(unmerge_frames(coded.tokens, runs), longest),
+            coded.loss,
+            coded.distillation,
+        )
+
+    def forward(self, wav, num_samples, generator):
+        """The losses of a batch, as in `FlowMAC`, and distillation."""
+        losses = super().forward(wav, num_samples, generator)
+        extra = self.distillation_weight * losses.distillation
+        return losses._replace(total=losses.total + extra)
+
+    @torch.no_grad()
+    def encode_merged(
+        self, wav, num_samples=None, num_codebooks=None, merging=None
+    ):
+        """Waveform to merged tokens and how long they last.
+
+        Arguments
+        ---------
+        wav, num_samples, num_codebooks
+            As for `encode`.
+        merging : Merging or None
+            None for the defaults of this model.
+
+        Returns
+        -------
+        tuple of torch.Tensor
+            Tokens, int64 [B, R, num_codebooks], and durations in frames,
+            int64 [B, R]; both 0 past an item's end.
+        """
+        merging = self.merging if merging is None else merging
+        with torch.autocast(wav.device.type, enabled=False):
+            mel, mel_mask, token_mask = self.analyse(wav, num_samples)
+            features, latents, runs = self._merge(
+                wav, mel, mel_mask, token_mask, merging
+            )
+            tokens = self.quantizer.encode(features, latents, num_codebooks)
+        return tokens.masked_fill((runs == 0).unsqueeze(-1), 0), runs
+
+    def encode(self, wav, num_samples=None, num_codebooks=None, merging=None):
+        """Waveform to tokens, one for each frame of time.
+
+        Arguments
+        ---------
+        wav, num_samples, num_codebooks
+            As for `FlowMAC.encode`.
+        merging : Merging or None
+            None for the defaults of this model.
+
+        Returns
+        -------
+        tuple of torch.Tensor
+            As of `FlowMAC.encode`: merged frames are repeated.
+        """
+        tokens, runs = self.encode_merged(
+            wav, num_samples, num_codebooks, merging
+        )
+        tokens = unmerge_frames(tokens, runs)
+        longest = num_frames(wav.shape[1], self.hop_length)
+        return _padded(tokens, longest), runs.sum(1)
+
+    @torch.no_grad()
+    def semantic_features(self, wav, num_samples=None):
+        """What the recogniser knows, at the frame rate.
+
+        Arguments
+        ---------
+        wav, num_samples
+            As for `encode`.
+
+        Returns
+        -------
+        tuple of torch.Tensor
+            Features [B, N, D], 0 past an item's end, and exact numbers of
+            frames, int64 [B].
+        """
+        with torch.autocast(wav.device.type, enabled=False):
+            mel, mel_mask, token_mask = self.analyse(wav, num_samples)
+            features = self.hear(wav, mel, mel_mask, token_mask)
+        return features * token_mask.unsqueeze(-1), token_mask.sum(1)
+
+
+def _padded(frames, longest):
+    return F.pad(frames, (0, 0, 0, longest - frames.shape[1]))
