@@ -45,9 +45,13 @@ class Pipe(io.BytesIO):
 
 
 def make_stream(rng):
-    """Tokens [C, N, K] and a stream of them, of either version."""
+    """Tokens [C, N, K] and a stream of them, of any kind."""
     samples = int(rng.integers(1, 6000))
     hop = int(rng.integers(100, 700))
+    kind = rng.integers(4)
+    new = {}
+    if kind > 1:
+        new = {"runs": True, "first_code_bits": int(rng.integers(0, 17))}
     header = StreamHeader(
         fingerprint=rng.bytes(8),
         hop_length=hop,
@@ -55,11 +59,14 @@ def make_stream(rng):
         num_codebooks=int(rng.integers(1, 9)),
         bits_per_code=int(rng.integers(1, 12)),
         frames_per_chunk=int(rng.integers(1, 20)),
-        num_samples=samples if rng.random() < 0.5 else None,
+        num_samples=samples if kind == 0 else None,
+        **new,
     )
     frames = -(-samples // hop)
     shape = header.chunk_shape(frames)
-    tokens = rng.integers(0, header.codebook_size, shape)
+    tokens = rng.integers(0, 2 ** np.array(header.code_bits), shape)
+    if header.runs:
+        tokens = np.repeat(tokens, rng.integers(1, 9, frames), 1)[:, :frames]
     file = io.BytesIO()
     with BitstreamWriter(file, header) as writer:
         for start in range(0, frames, size := int(rng.integers(1, 20))):
@@ -137,7 +144,7 @@ def heads(rng, data):
     data = bytearray(data)
     for _ in range(rng.integers(1, 9)):
         fields = bytearray(7)
-        fields[0] = b"CER"[rng.integers(3)]
+        fields[0] = b"CREX"[rng.integers(4)]
         change(rng, fields, 1, 2)
         change(rng, fields, 3, 4)
         kind, count, frame = struct.unpack(">BHI", fields)

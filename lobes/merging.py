@@ -46,7 +46,9 @@ class Merging:
                 f"frame_rate must be above 0 Hz, found {self.frame_rate}"
             )
         if self.max_run < 1:
-            raise ValueError(f"max_run must be at least 1, found {self.max_run}")
+            raise ValueError(
+                f"max_run must be at least 1, found {self.max_run}"
+            )
 
     def with_changes(self, merging_threshold=None, frame_rate=None):
         """Another threshold, or a rate instead; None changes nothing."""

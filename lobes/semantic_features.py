@@ -103,7 +103,5 @@ class RecogniserFeatures(nn.Module):
         """
         # the same features under anyone's autocast
         with torch.autocast(mel.device.type, enabled=False):
-            features, lengths = self.recogniser.encode(
-                mel.float(), mask.sum(1)
-            )
+            features, lengths = self.recogniser.encode(mel.float(), mask.sum(1))
         return features, lengths

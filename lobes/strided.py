@@ -101,7 +101,10 @@ class BottleneckDecoder(nn.Module):
     @property
     def receptive_field(self):
         """Token frames seen on each side, or None if unbounded."""
-        reaches = (self.bottleneck.receptive_field, self.decoder.receptive_field)
+        reaches = (
+            self.bottleneck.receptive_field,
+            self.decoder.receptive_field,
+        )
         if None in reaches:
             return None
         return reaches[0] + num_frames(reaches[1], self.stride)

@@ -184,9 +184,7 @@ class StreamCoder:
         vocoder_reach = self.vocoder.receptive_field
         if codec_reach is None or vocoder_reach is None:
             return None
-        return codec_reach + num_frames(
-            vocoder_reach, self.codec.stride
-        )
+        return codec_reach + num_frames(vocoder_reach, self.codec.stride)
 
 
 def write_stream(coder, audio, file, header, progress=None):

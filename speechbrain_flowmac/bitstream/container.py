@@ -11,7 +11,7 @@ from speechbrain_flowmac.bitstream.errors import (
     TruncatedStreamError,
 )
 from speechbrain_flowmac.bitstream.header import StreamHeader
-from speechbrain_flowmac.bitstream.packing import pack_codes, unpack_codes
+from speechbrain_flowmac.bitstream.payload import pack_tokens, unpack_tokens
 from speechbrain_flowmac.bitstream.source import Source, write_all
 from speechbrain_flowmac.bitstream.version1 import Version1
 from speechbrain_flowmac.bitstream.version2 import Version2
@@ -154,13 +154,13 @@ class BitstreamWriter:
             raise BitstreamError(
                 f"tokens must be integers, found {tokens.dtype}"
             )
-        if tokens.size and not (
-            0 <= tokens.min() and tokens.max() < header.codebook_size
-        ):
-            raise BitstreamError(
-                f"tokens must be 0..{header.codebook_size - 1}, found "
-                f"{tokens.min()}..{tokens.max()}"
-            )
+        for book, bits in enumerate(header.code_bits if tokens.size else ()):
+            codes = tokens[..., book]
+            if not (0 <= codes.min() and codes.max() < 2**bits):
+                raise BitstreamError(
+                    f"tokens of codebook {book} must be 0..{2**bits - 1}, "
+                    f"found {codes.min()}..{codes.max()}"
+                )
         total = self._tally.frames + self._held + tokens.shape[1]
         if total > self._layout.max_frames:
             raise BitstreamError(
@@ -171,12 +171,12 @@ class BitstreamWriter:
     def _write_chunk(self) -> None:
         """Write what is held."""
         tokens = self._buffer[:, : self._held]
-        payload = pack_codes(tokens.ravel(), self.header.bits_per_code)
+        payload = pack_tokens(self.header, tokens)
         tally = self._tally
         self._send(
             self._layout.chunk(tally.chunks, tally.frames, self._held, payload)
         )
-        tally.add(self._held)
+        tally.add(self._held, len(payload))
         self._held = 0
 
     def _send(self, data: bytes) -> None:
@@ -263,7 +263,7 @@ class BitstreamReader:
         for part in self._parts:
             index = self._tally.chunks
             if part.frames:
-                self._tally.add(part.frames, part.payload is not None)
+                self._count(part)
             self._refuse(part.fault)
             if part.frames:
                 return self._chunk(index, part)
@@ -272,6 +272,13 @@ class BitstreamReader:
                 f"the stream is {self.summary.stream_bytes} bytes, found more"
             )
         raise StopIteration
+
+    def _count(self, part) -> None:
+        """Count a chunk; of one that is lost, what it had at least."""
+        ok = part.payload is not None
+        least = self.header.least_bytes(part.frames)
+        size = len(part.payload) if ok else least
+        self._tally.add(part.frames, size, ok)
 
     def _refuse(self, fault: BitstreamError | None) -> None:
         """Raise what is wrong, if that is wanted."""
@@ -290,13 +297,10 @@ class BitstreamReader:
 
     def _chunk(self, index: int, part) -> Chunk:
         """Build a chunk, of zeros if there is no payload to trust."""
-        shape = self.header.chunk_shape(part.frames)
         if part.payload is None:
-            tokens = np.zeros(shape, np.int64)
+            tokens = np.zeros(self.header.chunk_shape(part.frames), np.int64)
         else:
-            count = shape[0] * shape[1] * shape[2]
-            codes = unpack_codes(part.payload, self.header.bits_per_code, count)
-            tokens = codes.reshape(shape)
+            tokens = unpack_tokens(self.header, part.frames, part.payload)
         return Chunk(index, part.start, tokens, part.payload is not None)
 
 
@@ -316,12 +320,12 @@ class _Tally:
         self.layout = layout
         self.frames = self.chunks = self.damaged = self.payload_bytes = 0
 
-    def add(self, frames: int, ok: bool = True) -> None:
+    def add(self, frames: int, payload_bytes: int, ok: bool = True) -> None:
         """Count a chunk."""
         self.frames += frames
         self.chunks += 1
         self.damaged += not ok
-        self.payload_bytes += self.header.packed_bytes(frames)
+        self.payload_bytes += payload_bytes
 
     def summary(self, num_samples: int | None) -> StreamSummary:
         """What it comes to."""

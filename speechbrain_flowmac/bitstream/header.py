@@ -23,6 +23,10 @@ MAX_CODES_PER_CHUNK = 2**20
 """Largest C * F * K; a reader holds one chunk, so this bounds its memory."""
 MAX_FRAMES = 2**32 - 1
 """Most frames of a stream."""
+RUNS = 1
+"""Feature: chunks hold runs of frames."""
+FIRST_CODE_BITS = 0xFF00
+"""Feature: bits per code of the first codebook, 0 for those of the others."""
 
 CRC = struct.Struct(">I")
 _SHAPE = ">4sBBBB8sIHH"  # up to frames per chunk
@@ -54,6 +58,12 @@ class StreamHeader:
     num_samples : int or None
         Samples per channel T, 1 or more, where they were known when the
         stream began: that is version 1. None, version 2, leaves it open.
+    runs : bool
+        Whether frames like the one before are left out, see `payload`.
+        Version 2 alone.
+    first_code_bits : int
+        Bits per code of the first codebook, 1..16; 0 for `bits_per_code`.
+        Version 2 alone.
 
     Raises
     ------
@@ -77,6 +87,8 @@ class StreamHeader:
     bits_per_code: int = 8
     frames_per_chunk: int = 47
     num_samples: int | None = None
+    runs: bool = False
+    first_code_bits: int = 0
 
     def __post_init__(self):
         limits = {
@@ -95,6 +107,16 @@ class StreamHeader:
             object.__setattr__(self, name, value)
         if self.num_samples is not None:
             check_range("frames of a stream", self.num_frames, 1, MAX_FRAMES)
+        first = check_range(
+            "first_code_bits", self.first_code_bits, 0, MAX_BITS_PER_CODE
+        )
+        object.__setattr__(self, "first_code_bits", first)
+        object.__setattr__(self, "runs", bool(self.runs))
+        if self.features and self.version == 1:
+            raise BitstreamError(
+                "runs and first_code_bits are not for version 1, which "
+                "states num_samples"
+            )
         check_range(
             "channels * frames_per_chunk * codebooks",
             self.num_channels * self.frames_per_chunk * self.num_codebooks,
@@ -123,18 +145,29 @@ class StreamHeader:
         return ceil_div(self.num_samples, self.hop_length)
 
     @property
+    def features(self) -> int:
+        """What a reader must know of, as version 2 states it."""
+        return RUNS * self.runs | self.first_code_bits << 8
+
+    @property
     def codebook_size(self) -> int:
-        """Entries of a codebook."""
+        """Entries of a codebook, the first of which may have others."""
         return 2**self.bits_per_code
 
     @property
+    def code_bits(self) -> tuple[int, ...]:
+        """Bits per code of each codebook."""
+        first = self.first_code_bits or self.bits_per_code
+        return (first, *[self.bits_per_code] * (self.num_codebooks - 1))
+
+    @property
     def bits_per_frame(self) -> int:
-        """Bits of one frame of all channels."""
-        return self.num_channels * self.num_codebooks * self.bits_per_code
+        """Bits of one frame of all channels; of a new one, in runs."""
+        return self.num_channels * (sum(self.code_bits) + self.runs)
 
     @property
     def bit_rate(self) -> float:
-        """Nominal rate of all channels in bit/s: of the codes alone."""
+        """Nominal rate of all channels in bit/s; the highest, in runs."""
         return self.bits_per_frame * self.sample_rate / self.hop_length
 
     @property
@@ -152,8 +185,15 @@ class StreamHeader:
         return self.num_channels, frames, self.num_codebooks
 
     def packed_bytes(self, frames: int) -> int:
-        """Bytes of the packed codes of a chunk of so many frames."""
+        """Bytes of the payload of so many frames; the most, in runs."""
         return ceil_div(self.bits_per_frame * frames, 8)
+
+    def least_bytes(self, frames: int) -> int:
+        """The fewest that they can be: in runs, one run for each channel."""
+        if not self.runs:
+            return self.packed_bytes(frames)
+        bits = frames + sum(self.code_bits)
+        return ceil_div(self.num_channels * bits, 8)
 
     def to_bytes(self) -> bytes:
         """Return the header as it stands in a file.
@@ -169,7 +209,7 @@ class StreamHeader:
         >>> StreamHeader.from_bytes(header.to_bytes()) == header
         True
         """
-        length = (0,)
+        length = (self.features,)
         if self.version == 1:
             length = (self.num_samples, self.num_frames)
         fields = _FIELDS[self.version].pack(
@@ -243,16 +283,20 @@ class StreamHeader:
             )
         values = _FIELDS[data[len(MAGIC)]].unpack(fields)
         _, version, *shape, fingerprint, rate, hop, chunk = values[:9]
+        samples = frames = None
+        features = 0
         if version == 1:
             samples, frames = values[9:]
-        elif any(values[9:]):
-            raise UnsupportedVersionError(
-                f"header asks for the features {values[9]:08x}, none are known"
-            )
         else:
-            samples = frames = None
+            features = values[9]
+        if features & ~(RUNS | FIRST_CODE_BITS):
+            raise UnsupportedVersionError(
+                f"header asks for the features {features:08x}, those that are "
+                f"known are {RUNS | FIRST_CODE_BITS:08x}"
+            )
+        new = (bool(features & RUNS), (features & FIRST_CODE_BITS) >> 8)
         try:
-            header = cls(fingerprint, rate, hop, *shape, chunk, samples)
+            header = cls(fingerprint, rate, hop, *shape, chunk, samples, *new)
         except BitstreamError as error:
             raise HeaderDamagedError(f"impossible header: {error}") from error
         if header.num_frames != frames:

@@ -23,13 +23,15 @@ from speechbrain_flowmac.bitstream.errors import (
 )
 from speechbrain_flowmac.bitstream.header import CRC, MAX_FRAMES
 from speechbrain_flowmac.bitstream.packing import ceil_div
+from speechbrain_flowmac.bitstream.payload import is_payload, payload_bytes
 
 CHUNK = ord("C")
+RUNS = ord("R")
 END = ord("E")
 
 _HEAD = struct.Struct(">BHI")
 _HEAD_BYTES = _HEAD.size + CRC.size
-_KINDS = re.compile(rb"[CE]")
+_KINDS = re.compile(rb"[CRE]")
 _SCAN_BYTES = 1 << 12
 
 
@@ -39,7 +41,7 @@ class Head(NamedTuple):
     Arguments
     ---------
     kind : int
-        `CHUNK`, `END`, or one that is not known.
+        `CHUNK`, `RUNS`, `END`, or one that is not known.
     count : int
         Frames of a chunk, or samples of the last frame.
     frame : int
@@ -78,6 +80,7 @@ class Version2:
     def __init__(self, header):
         self.header = header
         self.num_samples = None
+        self._kind = RUNS if header.runs else CHUNK
         self._tie = zlib.crc32(CRC.pack(header.crc))
 
     def _head(self, kind, count, frame):
@@ -86,7 +89,7 @@ class Version2:
 
     def chunk(self, index, start, frames, payload):
         """The bytes of a chunk."""
-        head = self._head(CHUNK, frames, start)
+        head = self._head(self._kind, frames, start)
         return head + payload + _payload_crc(head[_HEAD.size :], payload)
 
     def end(self, num_frames, num_samples):
@@ -123,7 +126,7 @@ class Version2:
 
     def read(self, source, check_claim):
         """Chunks of a stream, see `Version1.read`."""
-        expected = 0
+        expected, searching = 0, False
         while True:
             data = source.read(_HEAD_BYTES)
             head = self._parse(data)
@@ -132,16 +135,18 @@ class Version2:
                 head = self._scan(source, data)
             if head is None:
                 break
-            if head.kind not in (CHUNK, END):
+            if head.kind not in (self._kind, END):
                 error = UnsupportedVersionError
-                yield Part(error(f"chunks of kind {head.kind} are not known"))
+                yield Part(
+                    error(f"a chunk of kind {head.kind} cannot be read here")
+                )
                 continue
             if head.frame < expected:
                 text = f"frame {head.frame} comes after frame {expected - 1}"
                 yield Part(ChunkDamagedError(text))
                 continue
             check_claim(self._stream_bytes(head.frame))
-            if skipped and head.frame == expected:
+            if skipped and head.frame == expected and not searching:
                 text = f"something that is no chunk is before frame {expected}"
                 yield Part(ChunkDamagedError(text))
             yield from self._gap(expected, head.frame)
@@ -149,7 +154,10 @@ class Version2:
             if head.kind == END:
                 self.num_samples = self._samples(head)
                 return
-            yield self._chunk(source, head)
+            part = self._chunk(source, head)
+            # how long a damaged chunk of runs is, it does not say
+            searching = part.payload is None and self.header.runs
+            yield part
             expected += head.count
         self.complete, self.end_overhead = False, 0
         self.num_samples = expected * self.header.hop_length
@@ -166,8 +174,10 @@ class Version2:
 
     def _chunk(self, source, head):
         """The chunk that begins with a head."""
-        size = self.header.packed_bytes(head.count)
-        data = source.read(size + CRC.size)
+        header = self.header
+        data = source.read(header.least_bytes(head.count))
+        size = payload_bytes(header, head.count, data)
+        data += source.read(size + CRC.size - len(data))
         payload = data[:size]
         place = f"the chunk of frame {head.frame}"
         fault = None
@@ -178,8 +188,12 @@ class Version2:
             )
         elif data[size:] != _payload_crc(head.crc, payload):
             fault = ChunkDamagedError(f"{place} does not match its CRC-32")
+        elif not is_payload(header, head.count, payload):
+            fault = ChunkDamagedError(f"{place} lacks its first frame")
         if fault is not None:
             payload = None
+            if header.runs:
+                source.unread(data)
         return Part(fault, head.frame, head.count, payload)
 
     def _scan(self, source, data):
@@ -203,7 +217,7 @@ class Version2:
             return None
         kind, count, frame = _HEAD.unpack(fields)
         header = self.header
-        if kind == CHUNK:
+        if kind == self._kind:
             fits = 1 <= count <= header.frames_per_chunk
             fits = fits and frame + count <= MAX_FRAMES
         else:
@@ -213,9 +227,12 @@ class Version2:
     def _stream_bytes(self, frames):
         """Bytes of a stream of so many frames in as few chunks as can be."""
         header = self.header
-        chunks = ceil_div(frames, header.frames_per_chunk)
-        framing = chunks * self.chunk_overhead + _HEAD_BYTES
-        return header.header_bytes + framing + header.packed_bytes(frames)
+        full, rest = divmod(frames, header.frames_per_chunk)
+        framing = (full + (rest > 0)) * self.chunk_overhead + _HEAD_BYTES
+        payload = full * header.least_bytes(header.frames_per_chunk)
+        if rest:
+            payload += header.least_bytes(rest)
+        return header.header_bytes + framing + payload
 
     def _samples(self, end):
         """T of a stream that ends so."""
