@@ -118,11 +118,18 @@ class TwoStreamQuantizer(nn.Module):
         self.acoustic.frozen = value
 
     @property
-    def vocabulary(self):
+    def vocabularies(self):
         """Code vectors, a list of K tensors [C_k, H] whose sum is decoded."""
-        with torch.no_grad():
-            semantic = self.leave(self.semantic.vocabulary[0])
+        semantic = self.leave(self.semantic.vocabulary[0])
         return [semantic, *self.acoustic.vocabulary]
+
+    @property
+    def vocabulary(self):
+        """ValueError: codebooks of two sizes have no table in common."""
+        raise ValueError(
+            f"codebooks of {self.codebook_sizes[:2]} entries have no table "
+            "[K, C, H] in common: see codec.quantizer.vocabularies"
+        )
 
     def token_state(self):
         """Tensors by name that decide which tokens a frame has."""

@@ -8,13 +8,16 @@ found and what was expected.
 with full scale at 1. Integers are refused: how loud they are is not theirs to
 say. **Lengths** are relative, floats in (0, 1] as SpeechBrain has them, or
 exact, integers (samples of signals, frames of tokens), one for each item.
-**Tokens** are integers [B, N, k] in 0..C-1. What lies past an item's end is
-nobody's business and replaced by zeros.
+**Tokens** are integers [B, N, k] in 0..C-1, one for each frame of time; or of
+merged frames, and then their **durations** in frames, integers [B, N], stand in
+the place of lengths. What lies past an item's end is nobody's business and
+replaced by zeros.
 """
 
 import numpy as np
 import torch
 
+from speechbrain_flowmac.lobes.frame_merging import unmerge_frames
 from speechbrain_flowmac.lobes.lengths import absolute_lengths, length_mask
 
 # what samples of 32 bits hold that were never scaled; the front end
@@ -153,7 +156,7 @@ def admit_lengths(lengths, num_items, longest, device=None):
     return lengths
 
 
-def admit_tokens(tokens, lengths, num_codebooks, codebook_size):
+def admit_tokens(tokens, lengths, codebook_sizes):
     """Tokens as the codec takes them.
 
     Arguments
@@ -161,42 +164,72 @@ def admit_tokens(tokens, lengths, num_codebooks, codebook_size):
     tokens : torch.Tensor
         Integers, shape [B, N, k].
     lengths : torch.Tensor or None
-        Relative or exact, shape [B]; None if all are N.
-    num_codebooks : int
-        K, the most that k can be.
-    codebook_size : int
-        C; tokens are in 0..C-1.
+        Relative or exact, shape [B]; None if all are N. Or durations of
+        merged frames, integers [B, N], 0 past an item's end.
+    codebook_sizes : sequence of int
+        C of each of K codebooks; tokens are in 0..C-1.
 
     Returns
     -------
     tuple of torch.Tensor
         int64 [B, N, k], 0 past an item's end, and exact lengths, int64 [B].
+        Merged frames are repeated.
 
     Example
     -------
-    >>> admit_tokens(torch.tensor([[[7], [-1]]]), torch.tensor([1]), 8, 256)
+    >>> admit_tokens(torch.tensor([[[7], [-1]]]), torch.tensor([1]), [256])
     (tensor([[[7],
              [0]]]), tensor([1]))
+    >>> admit_tokens(torch.tensor([[[7], [3]]]), torch.tensor([[2, 1]]), [256])
+    (tensor([[[7],
+             [7],
+             [3]]]), tensor([3]))
     """
     _check_tensor(tokens, "tokens [B, N, k]")
-    expected = f"integer tokens [B, N, k] with k in 1..{num_codebooks}"
-    shaped = tokens.ndim == 3 and tokens.shape[2] <= num_codebooks
+    expected = f"integer tokens [B, N, k] with k in 1..{len(codebook_sizes)}"
+    shaped = tokens.ndim == 3 and tokens.shape[2] <= len(codebook_sizes)
     if not (shaped and tokens.numel() and _is_integer(tokens)):
         raise TokenError(
             f"expected {expected}, found {tokens.dtype} {list(tokens.shape)}"
         )
+    durations = None
+    if _is_integer(lengths) and lengths.ndim == 2:
+        durations = _admit_durations(lengths, tokens)
+        lengths = (durations > 0).sum(1)
     frames = admit_lengths(lengths, *tokens.shape[:2], tokens.device)
     past = ~length_mask(frames, tokens.shape[1]).unsqueeze(-1)
     tokens = tokens.long().masked_fill(past, 0)
-    wrong = (tokens < 0) | (tokens >= codebook_size)
+    sizes = torch.as_tensor(codebook_sizes, device=tokens.device)
+    wrong = (tokens < 0) | (tokens >= sizes[: tokens.shape[2]])
     if wrong.any():
         item, frame, codebook = wrong.nonzero()[0].tolist()
         raise TokenError(
-            f"tokens must be in 0..{codebook_size - 1}, found "
+            f"tokens must be in 0..{codebook_sizes[codebook] - 1}, found "
             f"{tokens[item, frame, codebook].item()} at frame {frame}, "
             f"codebook {codebook} of item {item}"
         )
+    if durations is not None:
+        return unmerge_frames(tokens, durations), durations.sum(1)
     return tokens, frames
+
+
+def _admit_durations(durations, tokens):
+    """int64 [B, N] of which the first ones of each item are positive."""
+    shape = tokens.shape[:2]
+    if durations.shape != shape:
+        raise ValueError(
+            "expected a duration in frames for each token, integers "
+            f"{list(shape)}, found {list(durations.shape)}"
+        )
+    durations = durations.to(tokens.device).long()
+    lasting = durations > 0
+    gaps = (lasting[:, 1:] & ~lasting[:, :-1]).any()
+    if gaps or (durations < 0).any() or not lasting[:, 0].all():
+        raise ValueError(
+            "durations must be 1 or more, and 0 only past an item's end, "
+            f"found {durations.tolist()[0][:9]} in the first item"
+        )
+    return durations
 
 
 def _check_tensor(value, expected):
@@ -208,6 +241,7 @@ def _check_tensor(value, expected):
         )
 
 
-def _is_integer(tensor):
-    kinds = (tensor.is_floating_point(), tensor.is_complex())
-    return not any(kinds) and tensor.dtype != torch.bool
+def _is_integer(value):
+    if not isinstance(value, torch.Tensor) or value.dtype == torch.bool:
+        return False
+    return not (value.is_floating_point() or value.is_complex())

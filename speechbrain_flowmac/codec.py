@@ -135,6 +135,8 @@ class FlowMAC(nn.Module):
 
     token_parts = ("features", "normalizer", "encoder", "quantizer")
     """What tokens depend on."""
+    merging = None
+    """How frames are merged, a `Merging`; None if the rate is fixed."""
 
     def __init__(
         self,

@@ -1,6 +1,8 @@
 """The pretrained codec: waveforms, tokens and `.fmac` files.
 
 Shapes: B items, T samples, N token frames, K codebooks, C entries, H width.
+With a dynamic frame rate, tokens are those of frames of time wherever no
+durations are beside them.
 """
 
 import warnings
@@ -16,6 +18,7 @@ from speechbrain_flowmac.audio import open_audio, write_audio
 from speechbrain_flowmac.bitstream import BitstreamReader, StreamHeader
 from speechbrain_flowmac.files import atomic_write
 from speechbrain_flowmac.identity import fingerprint, legacy_fingerprint
+from speechbrain_flowmac.lobes.merging import Merging
 from speechbrain_flowmac.models.loading import (
     HPARAMS_FILE,
     MODULE_NAMES,
@@ -200,13 +203,24 @@ class FlowMACCodec(Pretrained):
 
     @property
     def codebook_size(self):
-        """C."""
+        """C, of the largest codebook."""
         return self.codec.quantizer.codebook_size
 
     @property
+    def codebook_sizes(self):
+        """C of each codebook: a semantic one may be larger than the rest."""
+        return self.codec.quantizer.codebook_sizes
+
+    @property
+    def code_bits(self):
+        """Bits that a token of each codebook takes in a stream."""
+        return [(size - 1).bit_length() for size in self.codebook_sizes]
+
+    @property
     def bits_per_code(self):
-        """Bits that a token takes in a stream."""
-        return (self.codebook_size - 1).bit_length()
+        """Bits that a token takes in a stream, of all codebooks but the first
+        where that is a semantic one."""
+        return self.code_bits[-1]
 
     @property
     def vocabulary(self):
@@ -222,20 +236,26 @@ class FlowMACCodec(Pretrained):
         """
         return fingerprint(self.codec.token_state())
 
-    def bit_rate(self, num_codebooks=None):
+    def bit_rate(self, num_codebooks=None, merged_rate=None):
         """Payload bits per second of one channel.
 
         Arguments
         ---------
         num_codebooks : int or None
             None for all.
+        merged_rate : float or None
+            Frames in a second once they are merged, where they are; None for
+            all frames, the most that there can be.
 
         Returns
         -------
         float
         """
         count = self.codec.quantizer.check_num_codebooks(num_codebooks)
-        return self.frame_rate * count * self.bits_per_code
+        rate = self.frame_rate if merged_rate is None else merged_rate
+        # a bit for each frame of time says whether it is new
+        marks = 0.0 if self.codec.merging is None else self.frame_rate
+        return rate * sum(self.code_bits[:count]) + marks
 
     def _on_device(self, x):
         return x.to(next(self.mods.parameters()).device)
@@ -243,7 +263,7 @@ class FlowMACCodec(Pretrained):
     # Batches
 
     @torch.no_grad()
-    def encode_batch(self, wavs, wav_lens=None, num_codebooks=None):
+    def encode_batch(self, wavs, wav_lens=None, num_codebooks=None, **merging):
         """Waveforms to tokens.
 
         Arguments
@@ -255,18 +275,93 @@ class FlowMACCodec(Pretrained):
             [B]; None if all are full.
         num_codebooks : int or None
             Keep the first so many; None for all.
+        **merging
+            Of a codec with a dynamic frame rate, merging_threshold (-1..1)
+            or frame_rate (Hz, at most); None for the model's own.
 
         Returns
         -------
         tuple of torch.Tensor
             Tokens, int64 [B, N, num_codebooks], 0 past an item's end, and
-            exact numbers of frames, int64 [B].
+            exact numbers of frames, int64 [B]. Of a codec with a dynamic
+            frame rate, tokens of merged frames and their durations in frames,
+            int64 [B, N]. `decode_batch` takes either pair.
         """
+        changed = self.merging(**merging)
+        if changed is None:
+            return self.encode_frames(wavs, wav_lens, num_codebooks)
+        signals = self._admit_signals(wavs, wav_lens, num_codebooks)
+        return self.codec.encode_merged(*signals, num_codebooks, changed)
+
+    @torch.no_grad()
+    def encode_frames(self, wavs, wav_lens=None, num_codebooks=None, **merging):
+        """Waveforms to tokens, one for each frame of time.
+
+        Arguments
+        ---------
+        wavs, wav_lens, num_codebooks, **merging
+            As for `encode_batch`.
+
+        Returns
+        -------
+        tuple of torch.Tensor
+            Tokens [B, N, num_codebooks] and numbers of frames [B], whatever
+            the codec: merged frames are repeated.
+        """
+        changed = self.merging(**merging)
+        options = {} if changed is None else {"merging": changed}
+        signals = self._admit_signals(wavs, wav_lens, num_codebooks)
+        return self.codec.encode(*signals, num_codebooks, **options)
+
+    @torch.no_grad()
+    def get_semantic_features(self, wavs, wav_lens=None):
+        """What the recogniser of a semantic stream knows of each frame.
+
+        Arguments
+        ---------
+        wavs, wav_lens
+            As for `encode_batch`.
+
+        Returns
+        -------
+        tuple of torch.Tensor
+            Features [B, N, D], 0 past an item's end, and exact numbers of
+            frames, int64 [B].
+        """
+        if self.codec.merging is None:
+            raise ValueError("this codec has no semantic stream")
+        return self.codec.semantic_features(
+            *self._admit_signals(wavs, wav_lens)
+        )
+
+    def _admit_signals(self, wavs, wav_lens, num_codebooks=None):
         self.codec.quantizer.check_num_codebooks(num_codebooks)
         wavs, num_samples = admit_signals(wavs, wav_lens)
-        return self.codec.encode(
-            self._on_device(wavs), self._on_device(num_samples), num_codebooks
-        )
+        return self._on_device(wavs), self._on_device(num_samples)
+
+    def merging(self, **changes):
+        """The model's way of merging frames, with changes.
+
+        Arguments
+        ---------
+        **changes
+            As for `encode_batch`.
+
+        Returns
+        -------
+        Merging or None
+            None where the frame rate is fixed.
+        """
+        changed = Merging().with_changes(**changes) != Merging()
+        if self.codec.merging is not None:
+            return self.codec.merging.with_changes(**changes)
+        if changed:
+            raise ValueError(
+                "this codec has a fixed frame rate, found "
+                f"{', '.join(changes)}: only one with a dynamic frame rate "
+                "merges frames"
+            )
+        return None
 
     @torch.no_grad()
     def decode_batch(self, tokens, lengths=None, seed=0, **changes):
@@ -278,7 +373,8 @@ class FlowMACCodec(Pretrained):
             Integers in 0..C-1, shape [B, N, k], any k up to K.
         lengths : torch.Tensor or None
             Exact numbers of frames, integers, or relative ones, floats in
-            (0, 1], shape [B]; None if all are N.
+            (0, 1], shape [B]; None if all are N. Or durations of merged
+            frames, integers [B, N]: N is then the longest of their sums.
         seed : int
             Of all noise; the same seed gives the same samples.
         **changes
@@ -325,16 +421,14 @@ class FlowMACCodec(Pretrained):
             int64 [B, N, k] and exact numbers of frames, int64 [B], or None
             if all are N.
         """
-        tokens, frames = admit_tokens(
-            tokens, lengths, self.num_codebooks, self.codebook_size
-        )
+        tokens, frames = admit_tokens(tokens, lengths, self.codebook_sizes)
         tokens, frames = self._on_device(tokens), self._on_device(frames)
         full = bool((frames == tokens.shape[1]).all())
         return tokens, None if full else frames
 
     def forward(self, wavs, wav_lens=None):
-        """Tokens [B, N, K] and their embeddings [B, N, H]."""
-        tokens, _ = self.encode_batch(wavs, wav_lens)
+        """Tokens [B, N, K] of frames of time, their embeddings [B, N, H]."""
+        tokens, _ = self.encode_frames(wavs, wav_lens)
         return tokens, self.codec.quantizer.decode(tokens)
 
     # Tokens for other recipes (the interface of DASB)
@@ -354,9 +448,9 @@ class FlowMACCodec(Pretrained):
         Returns
         -------
         torch.Tensor
-            int64, shape [B, N, num_codebooks].
+            int64, shape [B, N, num_codebooks], one for each frame of time.
         """
-        return self.encode_batch(signal, lengths, num_codebooks)[0]
+        return self.encode_frames(signal, lengths, num_codebooks)[0]
 
     def tokens_to_sig(
         self, tokens, length=None, n_steps=None, solver=None, seed=0, **kwargs
@@ -410,11 +504,15 @@ class FlowMACCodec(Pretrained):
 
     # Files
 
-    def coder(self):
+    def coder(self, **merging):
         """What codes streams with this model, a `StreamCoder`."""
-        return StreamCoder(self.codec, getattr(self.mods, "vocoder", None))
+        return StreamCoder(
+            self.codec,
+            getattr(self.mods, "vocoder", None),
+            merging=self.merging(**merging),
+        )
 
-    def encode_file(self, path, num_codebooks=None, mix=True):
+    def encode_file(self, path, num_codebooks=None, mix=True, **merging):
         """Audio file to tokens.
 
         Arguments
@@ -425,15 +523,18 @@ class FlowMACCodec(Pretrained):
             None for all.
         mix : bool
             Mix channels down; otherwise code each.
+        **merging
+            As for `encode_batch`.
 
         Returns
         -------
         torch.Tensor
-            int64, shape [channels, N, K].
+            int64, shape [channels, N, K], one for each frame of time.
         """
+        coder = self.coder(**merging)
         with open_audio(path, self.sample_rate, mix) as audio:
             blocks = map(self._on_device, audio.blocks())
-            parts = self.coder().encode(blocks, num_codebooks)
+            parts = coder.encode(blocks, num_codebooks)
             return torch.cat([part.cpu() for part in parts], dim=1)
 
     def header(self, num_channels=1, num_codebooks=None):
@@ -459,9 +560,19 @@ class FlowMACCodec(Pretrained):
                 num_codebooks
             ),
             bits_per_code=self.bits_per_code,
+            first_code_bits=self._first_code_bits,
+            runs=self.codec.merging is not None,
         )
 
-    def write_stream(self, audio, file, num_codebooks=None, progress=None):
+    @property
+    def _first_code_bits(self):
+        """As a header states it."""
+        first, *_, last = [*self.code_bits, self.code_bits[-1]]
+        return 0 if first == last else first
+
+    def write_stream(
+        self, audio, file, num_codebooks=None, progress=None, **merging
+    ):
         """Codes audio into an open file.
 
         Arguments
@@ -472,13 +583,16 @@ class FlowMACCodec(Pretrained):
             As for `stream.write_stream`.
         num_codebooks : int or None
             None for all.
+        **merging
+            As for `encode_batch`.
 
         Returns
         -------
         StreamSummary
         """
         header = self.header(audio.num_channels, num_codebooks)
-        return write_stream(self.coder(), audio, file, header, progress)
+        coder = self.coder(**merging)
+        return write_stream(coder, audio, file, header, progress)
 
     def read_stream(self, reader, seed=0, **changes):
         """Decodes an open stream.
@@ -522,6 +636,11 @@ class FlowMACCodec(Pretrained):
             ("sample rate", header.sample_rate, self.sample_rate),
             ("hop length", header.hop_length, self.hop_length),
             ("bits per code", header.bits_per_code, self.bits_per_code),
+            (
+                "bits per code of the first codebook",
+                header.code_bits[0],
+                self.code_bits[0],
+            ),
         ):
             if found != ours:
                 raise StreamMismatchError(
@@ -533,7 +652,7 @@ class FlowMACCodec(Pretrained):
                 f"{self.num_codebooks}"
             )
 
-    def compress(self, source, target, num_codebooks=None, mix=True):
+    def compress(self, source, target, num_codebooks=None, mix=True, **merging):
         """Audio file to `.fmac` file.
 
         Arguments
@@ -547,6 +666,8 @@ class FlowMACCodec(Pretrained):
             None for all.
         mix : bool
             Mix channels down; otherwise code each.
+        **merging
+            As for `encode_batch`.
 
         Returns
         -------
@@ -555,7 +676,9 @@ class FlowMACCodec(Pretrained):
         """
         with open_audio(source, self.sample_rate, mix) as audio:
             with atomic_write(target) as file:
-                summary = self.write_stream(audio, file, num_codebooks)
+                summary = self.write_stream(
+                    audio, file, num_codebooks, **merging
+                )
             if audio.shortfall:
                 warnings.warn(f"{source}: {audio.shortfall}", stacklevel=2)
         return summary

@@ -21,6 +21,7 @@ from speechbrain_flowmac.bitstream import (
 from speechbrain_flowmac.chunking import windows
 from speechbrain_flowmac.lobes.features import num_frames
 from speechbrain_flowmac.lobes.lengths import length_mask
+from speechbrain_flowmac.lobes.merging import Merging
 
 MIN_CHUNK_FRAMES = 512
 MAX_CHANNELS_AT_ONCE = 8
@@ -100,11 +101,14 @@ class StreamCoder:
         Mel to waveform; None if nothing is to be decoded.
     chunk_frames : int or None
         Token frames of a chunk; None for twice the context, at least 512.
+    merging : Merging or None
+        Of a codec with a dynamic frame rate.
     """
 
     codec: torch.nn.Module
     vocoder: torch.nn.Module | None = None
     chunk_frames: int | None = None
+    merging: Merging | None = None
 
     def _plan(self, context, alignment=1):
         """Chunk and context in frames; one chunk if context is unbounded."""
@@ -134,11 +138,14 @@ class StreamCoder:
         """
         hop = self.codec.hop_length
         chunk, context = self._plan(self.codec.encoder_receptive_field)
+        options = {} if self.merging is None else {"merging": self.merging}
         for window in windows(blocks, chunk, context, unit=hop):
             keep = slice(window.start - window.lo, window.end - window.lo)
             yield torch.cat(
                 [
-                    self.codec.encode(part, num_codebooks=num_codebooks)[0]
+                    self.codec.encode(
+                        part, num_codebooks=num_codebooks, **options
+                    )[0]
                     for part in window.data.split(MAX_CHANNELS_AT_ONCE)
                 ]
             )[:, keep]

@@ -151,7 +151,7 @@ class FlowMACTokenizer(nn.Module):
         count = self.num_codebooks if num_codebooks is None else num_codebooks
         if self.sample_rate != self.codec.sample_rate:
             signal, lengths = self._resample(*admit_signals(signal, lengths))
-        return self.codec.encode_batch(signal, lengths, count)
+        return self.codec.encode_frames(signal, lengths, count)
 
     def _resample(self, signal, lengths):
         """Resamples each item alone, so that its neighbours change no bit."""

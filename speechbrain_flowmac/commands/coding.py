@@ -85,6 +85,7 @@ def load_model(args):
     try:
         if "codebooks" in args:
             codec.bit_rate(args.codebooks)
+            codec.merging(**merging_changes(args))
         if "seed" in args:
             # one frame: options that the model cannot do show at once
             frame = torch.zeros(1, 1, 1, dtype=torch.int64)
@@ -103,6 +104,14 @@ def sampling_changes(args):
     }
 
 
+def merging_changes(args):
+    """Changes to how the model merges frames, by their names in `Merging`."""
+    return {
+        "merging_threshold": args.merging_threshold,
+        "frame_rate": args.frame_rate,
+    }
+
+
 def encode_into(file, codec, source, args):
     """Codes an audio file into an open file.
 
@@ -115,7 +124,7 @@ def encode_into(file, codec, source, args):
     source : str
         Path, or "-" for stdin.
     args : argparse.Namespace
-        `channels` and `codebooks`.
+        Options of the encoder.
 
     Returns
     -------
@@ -132,7 +141,11 @@ def encode_into(file, codec, source, args):
     ):
         start = time.perf_counter()
         summary = codec.write_stream(
-            audio, file, args.codebooks, progress.update
+            audio,
+            file,
+            args.codebooks,
+            progress.update,
+            **merging_changes(args),
         )
         notes = [speed("encoded", time.perf_counter() - start, summary)]
         if audio.shortfall:
@@ -248,6 +261,18 @@ def add_encoder(parser):
         choices=("mix", "each"),
         default="mix",
         help="mix channels down, or code each (default: %(default)s)",
+    )
+    group.add_argument(
+        "--frame-rate",
+        type=finite_number,
+        metavar="HZ",
+        help="frames a second at most, of a model that merges frames",
+    )
+    group.add_argument(
+        "--merging-threshold",
+        type=finite_number,
+        metavar="X",
+        help="likeness above which frames merge, -1..1; 1 merges none",
     )
 
 

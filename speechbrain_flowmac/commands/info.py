@@ -13,8 +13,8 @@ TEXT = f"""\
   audio      {{seconds:.3f}} s: {{samples}} samples at {{sample_rate}} Hz, \
 channels: {{channels}}
   tokens     {{frames}} frames of {{hop_length}} samples, \
-{{frame_rate:g}} per second
-  codebooks  {{codebooks}} of {{bits_per_code}} bits
+{{frame_rate:g}} per second{{runs}}
+  codebooks  {{codebooks}} of {{bits_per_code}} bits{{first}}
   model      {{fingerprint}}
   payload    {{payload_bytes}} bytes, {{payload_kbps:.3f}} kbps
   file       {SIZES}, {{file_kbps:.3f}} kbps
@@ -56,10 +56,17 @@ def inspect(source):
 
 def describe(about):
     """The lines that are printed for a stream."""
+    first = about["first_code_bits"]
+    other = first != about["bits_per_code"]
+    words = {
+        "file": printable(about["file"]),
+        "first": f", the first of {first}" * other,
+        "runs": ", not again those that repeat" * about["runs"],
+    }
     return TEXT.format(
         payload_kbps=about["payload_bit_rate"] / 1000,
         file_kbps=about["file_bit_rate"] / 1000,
-        **about | {"file": printable(about["file"])},
+        **about | words,
     )
 
 

@@ -41,6 +41,8 @@ def facts(summary):
         "frame_rate": header.sample_rate / header.hop_length,
         "codebooks": header.num_codebooks,
         "bits_per_code": header.bits_per_code,
+        "first_code_bits": header.code_bits[0],
+        "runs": header.runs,
         "fingerprint": header.fingerprint.hex(),
         "chunks": summary.num_chunks,
         "frames_per_chunk": header.frames_per_chunk,

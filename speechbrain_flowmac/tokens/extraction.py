@@ -251,7 +251,7 @@ class Extractor:
         signals = torch.nn.utils.rnn.pad_sequence(
             list(short.values()), batch_first=True
         )
-        tokens, frames = codec.encode_batch(signals, lengths, count)
+        tokens, frames = codec.encode_frames(signals, lengths, count)
         for i, name in enumerate(short):
             seconds = lengths[i].item() / codec.sample_rate
             yield name, (tokens[i, : frames[i]].cpu(), seconds)

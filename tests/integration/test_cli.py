@@ -613,6 +613,8 @@ def test_info(succeeds, stream):
         "frame_rate": 46.875,
         "codebooks": 8,
         "bits_per_code": 8,
+        "first_code_bits": 8,
+        "runs": False,
         "version": 2,
         "chunks": 5,
         "frames_per_chunk": CHUNK_FRAMES,
@@ -926,3 +928,32 @@ def test_a_signal_leaves_nothing(here, long_audio, options, number, code):
     assert running.returncode == code
     assert (out, err) == (b"", b"")
     assert contents(here) == {}
+
+
+# A dynamic frame rate
+
+
+def test_frames_that_last_are_coded_told_and_decoded(succeeds, here, tmp_path):
+    model = make_tiny_model(tmp_path / "dynamic", dynamic=True)
+    options = ["--model", str(model), "--device", "cpu"]
+    soundfile.write("a.wav", speech_like(3.0, seed=1), 24000)
+    sizes = []
+    for name, more in (
+        ("all.fmac", ["--merging-threshold", "1"]),
+        ("few.fmac", ["--frame-rate", "6.25"]),
+    ):
+        succeeds(*("encode", "a.wav", "-o", name, *more), model_options=options)
+        (found,) = json.loads(succeeds("info", name, "--json"))
+        assert found["runs"] and found["first_code_bits"] == 9
+        sizes.append(found["payload_bytes"])
+    assert sizes[1] < 0.5 * sizes[0]
+    text = succeeds("info", "few.fmac")
+    assert "4 of 4 bits, the first of 9" in text
+    assert "23.4375 per second, not again those that repeat" in text
+    succeeds("decode", "few.fmac", "-o", "b.wav", model_options=options)
+    assert soundfile.info("b.wav").frames == 72000
+
+
+def test_codecs_with_a_fixed_rate_refuse_another(fails, here):
+    soundfile.write("a.wav", speech_like(0.5, seed=1), 24000)
+    fails(2, "fixed frame rate", "encode", "a.wav", "--frame-rate", "6.25")

@@ -8,18 +8,24 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from safetensors.torch import save_file
 
-_CODEC = """
+_SETTINGS = """
 mel_settings: !new:speechbrain_flowmac.lobes.features.MelSettings
     sample_rate: 24000
     n_fft: 2048
     hop_length: 512
     win_length: 2048
     n_mels: 128
+"""
 
-codec: !new:speechbrain_flowmac.codec.FlowMAC
+_FRONT_END = """
     features: !new:speechbrain_flowmac.lobes.features.LogMel
         settings: !ref <mel_settings>
     normalizer: !new:speechbrain_flowmac.lobes.features.MelNormalizer
+"""
+
+_FIXED = f"""
+codec: !new:speechbrain_flowmac.codec.FlowMAC
+{_FRONT_END.strip(chr(10))}
     encoder: !new:speechbrain_flowmac.lobes.encoder.MelEncoder
         n_mels: 128
         latent_dim: 8
@@ -39,6 +45,67 @@ codec: !new:speechbrain_flowmac.codec.FlowMAC
         trunk: !new:speechbrain_flowmac.lobes.convnext.ConvNeXt
             dim: 16
             num_layers: 1
+"""
+
+_DYNAMIC = f"""
+codec: !new:speechbrain_flowmac.dynamic_codec.DynamicFlowMAC
+{_FRONT_END.strip(chr(10))}
+    semantic: !new:speechbrain_flowmac.lobes.semantic_features.RecogniserFeatures
+        dim: 8
+        recogniser: !new:speechbrain_flowmac.lobes.ctc_recogniser.CTCRecogniser
+            front_end: !new:speechbrain_flowmac.lobes.ctc_recogniser.MelFrontEnd
+                n_mels: 128
+                dim: 8
+            encoder: !new:speechbrain_flowmac.lobes.ctc_recogniser.LSTMEncoder
+                dim: 8
+                num_layers: 1
+            dim: 8
+            num_symbols: 29
+    merging: !new:speechbrain_flowmac.lobes.merging.Merging
+        merging_threshold: 0.99
+    encoder: !new:speechbrain_flowmac.lobes.strided.PooledEncoder
+        latent_dim: 8
+        stride: 2
+        encoder: !new:speechbrain_flowmac.lobes.encoder.MelEncoder
+            n_mels: 128
+            latent_dim: 8
+            trunk: !new:speechbrain_flowmac.lobes.convnext.ConvNeXt
+                dim: 16
+                num_layers: 1
+    aggregator: !new:speechbrain_flowmac.lobes.aggregator.QueryAggregator
+        trunk: !new:speechbrain_flowmac.lobes.transformer.Transformer
+            dim: 8
+            num_layers: 1
+            num_heads: 2
+            window: 4
+    quantizer: !new:speechbrain_flowmac.lobes.two_stream_quantizer.TwoStreamQuantizer
+        semantic_dim: 8
+        dim: 8
+        semantic: !new:speechbrain_flowmac.lobes.fsq.FiniteScalarQuantizer
+            dim: 8
+            levels: [8, 8, 8]
+        acoustic: !new:speechbrain_flowmac.lobes.quantizer.ResidualQuantizer
+            dim: 8
+            num_codebooks: 3
+            codebook_size: 16
+            kmeans_iterations: 0
+    decoder: !new:speechbrain_flowmac.lobes.strided.BottleneckDecoder
+        latent_dim: 8
+        stride: 2
+        bottleneck: !new:speechbrain_flowmac.lobes.transformer.Transformer
+            dim: 8
+            num_layers: 1
+            num_heads: 2
+            window: 4
+        decoder: !new:speechbrain_flowmac.lobes.encoder.MelDecoder
+            latent_dim: 8
+            n_mels: 128
+            trunk: !new:speechbrain_flowmac.lobes.convnext.ConvNeXt
+                dim: 16
+                num_layers: 1
+"""
+
+_FLOW = """
     flow: !new:speechbrain_flowmac.lobes.flow_matching.FlowMatching
         sigma_min: 0.0001
         time: !new:speechbrain_flowmac.lobes.flow_matching.UniformTime
@@ -55,7 +122,9 @@ codec: !new:speechbrain_flowmac.codec.FlowMAC
         n_steps: 1
         solver: !new:speechbrain_flowmac.lobes.solvers.Euler
         schedule: !new:speechbrain_flowmac.lobes.solvers.Uniform
+"""
 
+_VOCODER = """
 vocoder: !new:speechbrain_flowmac.lobes.istft_vocoder.ISTFTVocoder
     mel_settings: !ref <mel_settings>
     trunk: !new:speechbrain_flowmac.lobes.convnext.ConvNeXt
@@ -90,7 +159,7 @@ _HEADS = {
 }
 
 
-def make_tiny_model(folder, head="harmonic", seed=0):
+def make_tiny_model(folder, head="harmonic", seed=0, dynamic=False):
     """Writes a model folder whose weights are random.
 
     Arguments
@@ -101,6 +170,8 @@ def make_tiny_model(folder, head="harmonic", seed=0):
         Of the vocoder: "harmonic" or "free".
     seed : int
         Of the weights; another seed makes another model.
+    dynamic : bool
+        With a dynamic frame rate and two streams: 4 codebooks.
 
     Returns
     -------
@@ -109,7 +180,8 @@ def make_tiny_model(folder, head="harmonic", seed=0):
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    text = _CODEC.strip() + _HEADS[head]
+    codec = (_DYNAMIC if dynamic else _FIXED).rstrip("\n") + _FLOW
+    text = _SETTINGS.strip() + "\n" + codec + _VOCODER.rstrip() + _HEADS[head]
     (folder / "hyperparams.yaml").write_text(text, encoding="utf-8")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

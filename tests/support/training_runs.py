@@ -57,6 +57,11 @@ TINY_PARTS = {
         "flow": "{field: {dims: [16, 16], num_heads: 2}}",
         "sampling": "{n_steps: 2}",
     },
+    "flowmac_dynamic": {
+        "pretrained": "null",
+        "levels": "[4, 4]",
+        "semantic_dim": "8",
+    },
     # what is frozen would have to be trained first
     "flowmac_meanflow": {"pretrained": "null", "frozen": "[]"},
     "flowmac_distilled": {"pretrained": "null", "frozen": "[]"},

@@ -315,7 +315,7 @@ def test_tokens_past_the_end_are_not_looked_at(codec, pad):
     expected = codec.decode_batch(tokens, lengths)
     tokens[1, 4:] = pad
     assert torch.equal(codec.decode_batch(tokens, lengths), expected)
-    admitted, frames = admit_tokens(tokens, lengths, 8, 256)
+    admitted, frames = admit_tokens(tokens, lengths, [256] * 8)
     assert not admitted[1, 4:].any() and torch.equal(frames, lengths)
     assert (tokens[1, 4:] == pad).all()
 

@@ -3,11 +3,25 @@
 import os
 import shutil
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
+from speechbrain.utils.checkpoints import Checkpointer
+from torch.optim.swa_utils import AveragedModel
 from training_runs import HPARAMS, ROOT
 
-from speechbrain_flowmac.training.experiment import find_yaml, load
+from speechbrain_flowmac.lobes.ctc_recogniser import (
+    CTCRecogniser,
+    LSTMEncoder,
+    MelFrontEnd,
+)
+from speechbrain_flowmac.lobes.semantic_features import RecogniserFeatures
+from speechbrain_flowmac.training.experiment import (
+    find_yaml,
+    load,
+    start_semantics,
+)
 
 RECIPES = ROOT / "recipes" / "LibriTTS"
 
@@ -77,3 +91,23 @@ def test_a_limit_of_steps_is_a_number(yaml, option):
 def test_a_limit_of_steps_that_is_no_number_is_refused(yaml):
     with pytest.raises(ValueError, match="seventy"):
         load([str(yaml), "--optimizer_step_limit=seventy"])
+
+
+def test_a_semantic_codec_gets_its_recogniser(tmp_path):
+    def recogniser():
+        return CTCRecogniser(MelFrontEnd(10, 8), LSTMEncoder(8, 1), 8, 29)
+
+    trained = AveragedModel(recogniser())
+    Checkpointer(tmp_path / "save", {"ema": trained}).save_checkpoint(
+        meta={"loss": 1.0}
+    )
+    semantic = RecogniserFeatures(recogniser(), dim=8)
+    hparams = {"codec": SimpleNamespace(semantic=semantic)}
+    before = {k: v.clone() for k, v in semantic.state_dict().items()}
+    for nothing in ({}, {"semantic_folder": None}):
+        start_semantics(hparams | nothing)
+    for name, value in semantic.state_dict().items():
+        assert torch.equal(value, before[name])
+    start_semantics(hparams | {"semantic_folder": tmp_path})
+    for name, value in trained.module.state_dict().items():
+        assert torch.equal(value, semantic.recogniser.state_dict()[name])

@@ -30,14 +30,16 @@ from speechbrain_flowmac.models.loading import (
 
 DEFAULT_MODEL = "flowmac-24khz-3kbps"
 USAGE = (
-    "flowmac[:CODEBOOKS][:steps=N][:solver=NAME][:model=MODEL][:seed=N], "
-    "where MODEL is a built-in name, a folder or a Hub id, without ':'"
+    "flowmac[:CODEBOOKS][:steps=N][:solver=NAME][:model=MODEL][:seed=N]"
+    "[:rate=HZ], where MODEL is a built-in name, a folder or a Hub id, without "
+    "':', and HZ the frame rate of one whose rate is dynamic"
 )
 
 
 def make(name, family, details, options):
     """Makes `flowmac`, see `USAGE` and `make_system`."""
     known = {"steps": int, "solver": str, "model": str, "seed": _seed}
+    known["rate"] = float
     codebooks, options = read_name(
         name, details, options, USAGE, int, known, required=False
     )
@@ -76,6 +78,8 @@ class FlowMACSystem(System):
         Built-in name, folder or Hub id.
     seed : int
         Of the noise that decoding starts from.
+    rate : float or None
+        Of merged frames, Hz; None for the model's own.
 
     Example
     -------
@@ -94,6 +98,7 @@ class FlowMACSystem(System):
         solver=None,
         model=DEFAULT_MODEL,
         seed=0,
+        rate=None,
     ):
         try:
             self.network = FlowMACCodec.from_hparams(source=model)
@@ -103,7 +108,9 @@ class FlowMACSystem(System):
         self.name = name
         self.sample_rate = self.network.sample_rate
         self.decoding = {"n_steps": steps, "solver": solver, "seed": seed}
+        self.merging = {"frame_rate": rate}
         try:
+            merging = self.network.merging(**self.merging)
             sampling = self.network.sampling(n_steps=steps, solver=solver)
             quantizer = self.network.codec.quantizer
             self.codebooks = quantizer.check_num_codebooks(codebooks)
@@ -114,6 +121,8 @@ class FlowMACSystem(System):
             "steps": sampling.n_steps,
             "solver": type(sampling.solver).__name__.lower(),
         }
+        if merging is not None:
+            self.options["rate"] = merging.frame_rate
         self.label = self._label(solver, model, seed)
         self.fingerprint = digest(
             speechbrain_flowmac.__version__,
@@ -127,10 +136,14 @@ class FlowMACSystem(System):
     def _label(self, solver, model, seed):
         """Rate and steps, and what else is not as it comes."""
         steps = self.options["steps"]
+        rate = self.options.get("rate")
+        bits = self.network.bit_rate(self.codebooks, rate)
         parts = [
-            f"FlowMAC {self.network.bit_rate(self.codebooks) / 1000:.1f} kbps",
+            f"FlowMAC {bits / 1000:.1f} kbps",
             f"{steps} step" + "s" * (steps != 1),
         ]
+        if rate is not None:
+            parts.append(f"{rate:g} Hz")
         if solver is not None:
             parts.append(solver)
         if model != DEFAULT_MODEL:
@@ -141,7 +154,9 @@ class FlowMACSystem(System):
 
     def encode_batch(self, wavs):
         """Codes waveforms, float32 [B, T], to indices, int64 [B, N, K]."""
-        return self.network.encode_batch(wavs, num_codebooks=self.codebooks)[0]
+        return self.network.encode_frames(
+            wavs, num_codebooks=self.codebooks, **self.merging
+        )[0]
 
     def decode_batch(self, codes):
         """Decodes indices, int64 [B, N, K], to float32 [B, about T]."""
@@ -152,7 +167,7 @@ class FlowMACSystem(System):
         the payload."""
         file = io.BytesIO()
         summary = self.network.write_stream(
-            Samples(recording.signal), file, self.codebooks
+            Samples(recording.signal), file, self.codebooks, **self.merging
         )
         return Coded(file.getvalue(), 8 * summary.payload_bytes)
 
@@ -186,7 +201,7 @@ def _digest_code():
     """SHA-256 of the code that a waveform passes: a version has many states
     while it is worked on, and a cache must not take one for another."""
     package = Path(speechbrain_flowmac.__file__).parent
-    modules = ("chunking", "codec", "inference", "stream")
+    modules = ("chunking", "codec", "dynamic_codec", "inference", "stream")
     return _digest_files(
         [
             *(package / f"{module}.py" for module in modules),
