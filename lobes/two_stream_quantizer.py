@@ -115,6 +115,7 @@ class TwoStreamQuantizer(nn.Module):
 
     @frozen.setter
     def frozen(self, value):
+        """Of the acoustic ones: the semantic ones are a grid."""
         self.acoustic.frozen = value
 
     @property
