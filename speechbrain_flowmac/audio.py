@@ -12,12 +12,16 @@ import soxr
 import torch
 
 from speechbrain_flowmac.admission import check_samples
+from speechbrain_flowmac.bitstream.source import Source
 from speechbrain_flowmac.lobes.lengths import num_frames
+from speechbrain_flowmac.wav_pipe import (
+    UNKNOWN_BYTES,
+    UNKNOWN_FRAMES,
+    open_wav,
+)
 
 BLOCK_SAMPLES = 1 << 18
 MAX_FILL = 2
-UNKNOWN_FRAMES = 1 << 62
-UNKNOWN_BYTES = 0x7FFFF000
 SIZES = re.compile(r"(\d+) \(should be (\d+)\)")
 
 
@@ -104,7 +108,7 @@ class AudioReader:
 
     Arguments
     ---------
-    file : soundfile.SoundFile
+    file : soundfile.SoundFile or WavPipe
         Open for reading.
     sample_rate : int
         Wanted, in Hz.
@@ -257,7 +261,8 @@ def open_audio(path, sample_rate, mix=True):
     Arguments
     ---------
     path : str or binary file object
-        Anything that libsndfile reads; an object need not be seekable.
+        Anything that libsndfile reads; an object need not be seekable. WAV
+        is read as it comes, what else an object brings is kept on disk.
     sample_rate : int
         Wanted, in Hz.
     mix : bool
@@ -275,8 +280,14 @@ def open_audio(path, sample_rate, mix=True):
             # names that are not UTF-8 go through as they are
             opened = os.fsencode(path) if os.name == "posix" else str(path)
         else:
-            # libsndfile must seek: keep what a pipe brings on disk
-            while block := path.read(1 << 20):
+            source = Source(path)
+            head, wav = open_wav(source)
+            if wav is not None:
+                yield AudioReader(wav, sample_rate, mix)
+                return
+            # libsndfile must seek
+            spool.write(head)
+            while block := source.read(1 << 20):
                 spool.write(block)
             spool.seek(0)
             opened = spool

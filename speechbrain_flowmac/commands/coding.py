@@ -153,15 +153,15 @@ def encode_into(file, codec, source, args):
     return summary, notes
 
 
-def decode_into(file, ending, codec, stream, name, args):
+def decode_into(file, target, codec, stream, name, args):
     """Decodes an open stream into an open audio file.
 
     Arguments
     ---------
     file : binary file object
-        Can seek.
-    ending : str
-        Says the format, such as ".wav".
+        Open for writing.
+    target : str
+        Its path, whose ending says the format, or "-" for stdout.
     codec : FlowMACCodec
         The model.
     stream : binary file object
@@ -178,6 +178,7 @@ def decode_into(file, ending, codec, stream, name, args):
     """
     from speechbrain_flowmac.audio import write_audio
     from speechbrain_flowmac.bitstream import BitstreamReader
+    from speechbrain_flowmac.wav_pipe import write_wav
 
     changes = sampling_changes(args)
     reader = BitstreamReader(stream, getattr(args, "on_damage", "raise"))
@@ -190,7 +191,11 @@ def decode_into(file, ending, codec, stream, name, args):
                 progress.update(len(block))
 
         blocks = codec.read_stream(reader, args.seed, **changes)
-        write_audio(file, ending, reader.header, shown(blocks))
+        if target == PIPE:
+            write_wav(file, reader.header, shown(blocks), reader.num_samples)
+        else:
+            ending = ending_of(target)
+            write_audio(file, ending, reader.header, shown(blocks))
     summary = reader.summary
     count = codec.codec.flow.evaluations(codec.sampling(**changes))
     notes = [
@@ -208,14 +213,14 @@ def decode_into(file, ending, codec, stream, name, args):
     return summary, notes
 
 
-def round_trip(coded, file, ending, codec, source, args):
+def round_trip(coded, file, target, codec, source, args):
     """Codes and decodes through a real stream.
 
     Arguments
     ---------
     coded : binary file object
         Empty, for reading and writing; gets the stream.
-    file, ending, codec, source, args
+    file, target, codec, source, args
         As for `encode_into` and `decode_into`.
 
     Returns
@@ -225,7 +230,7 @@ def round_trip(coded, file, ending, codec, source, args):
     """
     summary, notes = encode_into(coded, codec, source, args)
     coded.seek(0)
-    _, more = decode_into(file, ending, codec, coded, source, args)
+    _, more = decode_into(file, target, codec, coded, source, args)
     return summary, [*notes, *more]
 
 

@@ -7,7 +7,6 @@ from speechbrain_flowmac.commands.coding import (
     add_model,
     check_audio_targets,
     decode_into,
-    ending_of,
     load_model,
 )
 from speechbrain_flowmac.commands.jobs import add_files, plan, run_jobs
@@ -23,13 +22,12 @@ def run(args):
     codec = load_model(args)
 
     def work(job):
-        ending = ending_of(job.target)
         with (
             opened(job.source) as stream,
             output(job.target, args.stops) as file,
         ):
             summary, notes = decode_into(
-                file, ending, codec, stream, job.source, args
+                file, job.target, codec, stream, job.source, args
             )
         return report(job, summary, *notes)
 

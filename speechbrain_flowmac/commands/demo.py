@@ -5,7 +5,6 @@ import tempfile
 from pathlib import Path
 
 from speechbrain_flowmac.commands.coding import (
-    AUDIO_ENDING,
     add_decoder,
     add_encoder,
     add_model,
@@ -55,7 +54,7 @@ def run(args):
     ):
         copy.write(example.read_bytes())
         summary, notes = round_trip(
-            coded, audio, AUDIO_ENDING, codec, str(example), args
+            coded, audio, decoded, codec, str(example), args
         )
         coded.seek(0)
         shutil.copyfileobj(coded, file)

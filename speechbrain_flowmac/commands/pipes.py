@@ -1,8 +1,6 @@
 """Where bytes come from and go to: files, stdin and stdout."""
 
-import shutil
 import sys
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,15 +42,12 @@ def output(target, stops):
     Yields
     ------
     binary file object
-        Can seek.
+        Can seek, but for stdout, which gets all at once.
     """
     if target == PIPE:
-        with tempfile.TemporaryFile() as spool:
-            yield spool
-            stops.check()
-            spool.seek(0)
-            shutil.copyfileobj(spool, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
+        yield sys.stdout.buffer
+        stops.check()
+        sys.stdout.buffer.flush()
         return
     with new_folder(Path(target).parent), atomic_write(target) as file:
         yield file

@@ -8,7 +8,6 @@ from speechbrain_flowmac.commands.coding import (
     add_encoder,
     add_model,
     check_audio_targets,
-    ending_of,
     load_model,
     round_trip,
 )
@@ -25,13 +24,12 @@ def run(args):
     codec = load_model(args)
 
     def work(job):
-        ending = ending_of(job.target)
         with (
             tempfile.TemporaryFile() as coded,
             output(job.target, args.stops) as file,
         ):
             summary, notes = round_trip(
-                coded, file, ending, codec, job.source, args
+                coded, file, job.target, codec, job.source, args
             )
         return report(job, summary, *notes)
 
