@@ -37,7 +37,26 @@ _import_lobes_of_checkout()
 def __getattr__(name):
     # imported when it is first asked for: what reads headers needs no torch
     if name == "FlowMACCodec":
-        from speechbrain_flowmac.inference import FlowMACCodec
-
+        try:
+            from speechbrain_flowmac.inference import FlowMACCodec
+        except OSError as error:  # a library that does not load
+            _check_releases(error)
+            raise
         return FlowMACCodec
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _check_releases(error):
+    """ImportError if torch and torchaudio, which pip does not hold together,
+    are of different releases."""
+    from importlib.metadata import version
+
+    found = [version(name) for name in ("torch", "torchaudio")]
+    (major, minor), other = (text.split(".")[:2] for text in found)
+    if [major, minor] != other:
+        raise ImportError(
+            "torchaudio {1} does not load beside torch {0}: install the pair "
+            "of one release, pip install 'torchaudio=={2}.{3}.*'".format(
+                *found, major, minor
+            )
+        ) from error

@@ -66,7 +66,7 @@ def load_model(args):
     """
     import torch
 
-    from speechbrain_flowmac.inference import FlowMACCodec
+    from speechbrain_flowmac import FlowMACCodec
 
     if args.threads is not None:
         torch.set_num_threads(args.threads)
