@@ -74,4 +74,4 @@ after = (
 )
 assert before == after, (before, after)
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
