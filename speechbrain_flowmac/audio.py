@@ -254,6 +254,36 @@ def fit(block, length):
     return np.pad(block[:length], ((0, max(missing, 0)), (0, 0)))
 
 
+def resample(signal, rate, sample_rate):
+    """A whole signal at another rate, as a file of it would be read.
+
+    Arguments
+    ---------
+    signal : torch.Tensor
+        float32, shape [T, channels].
+    rate : int
+        Its rate, in Hz.
+    sample_rate : int
+        Wanted, in Hz.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape [ceil(T * sample_rate / rate), channels], on the same device.
+
+    Example
+    -------
+    >>> resample(torch.zeros(101, 2), 16000, 24000).shape
+    torch.Size([152, 2])
+    """
+    resampler = soxr.ResampleStream(
+        rate, sample_rate, signal.shape[1], dtype="float32"
+    )
+    block = resampler.resample_chunk(signal.cpu().numpy(), last=True)
+    length = num_frames(len(signal) * sample_rate, rate)
+    return torch.from_numpy(fit(block, length)).to(signal.device)
+
+
 @contextmanager
 def open_audio(path, sample_rate, mix=True):
     """Opens an audio file for coding.

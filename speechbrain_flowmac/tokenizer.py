@@ -5,9 +5,9 @@ Shapes: B items, T samples, N token frames, K codebooks, C entries, H width.
 
 import torch
 from torch import nn
-from torchaudio.functional import resample
 
 from speechbrain_flowmac.admission import admit_signals
+from speechbrain_flowmac.audio import resample
 from speechbrain_flowmac.inference import FlowMACCodec
 
 
@@ -31,6 +31,7 @@ class FlowMACTokenizer(nn.Module):
         Keep the first so many; None for all. Calls may ask for another.
     sample_rate : int or None
         Of the signals that come in and go out, in Hz; None for the codec's.
+        They are resampled, on the CPU, as files are.
     device : str or torch.device
         Where to start; can be set later.
 
@@ -50,6 +51,8 @@ class FlowMACTokenizer(nn.Module):
         device="cpu",
     ):
         super().__init__()
+        if sample_rate is not None:
+            check_sample_rate(sample_rate)
         self.source = source
         self._set_codec(device, vocoder=False)
         quantizer = self.codec.codec.quantizer
@@ -155,11 +158,10 @@ class FlowMACTokenizer(nn.Module):
 
     def _resample(self, signal, lengths):
         """Resamples each item alone, so that its neighbours change no bit."""
+        rates = self.sample_rate, self.codec.sample_rate
         items = [
-            resample(item[:end], self.sample_rate, self.codec.sample_rate)
-            for item, end in zip(
-                signal.to(self.device), lengths.tolist(), strict=True
-            )
+            resample(item[:end, None], *rates).squeeze(1)
+            for item, end in zip(signal, lengths.tolist(), strict=True)
         ]
         lengths = torch.tensor([len(item) for item in items])
         return nn.utils.rnn.pad_sequence(items, batch_first=True), lengths
@@ -203,7 +205,8 @@ class FlowMACTokenizer(nn.Module):
         codec = self._sounding()
         signal = codec.tokens_to_sig(tokens, **kwargs)
         if self.sample_rate != codec.sample_rate:
-            signal = resample(signal, codec.sample_rate, self.sample_rate)
+            rates = codec.sample_rate, self.sample_rate
+            signal = resample(signal.T, *rates).T
         return signal
 
     def get_pretrained_embeddings(
@@ -293,3 +296,13 @@ class FlowMACTokenizer(nn.Module):
         """
         tokens, frames = self.encode_batch(inputs, length)
         return self.decode(tokens, frames, **kwargs)
+
+
+def check_sample_rate(sample_rate):
+    """Raises ValueError unless it is a whole number of Hz, one or more."""
+    whole = isinstance(sample_rate, int) and not isinstance(sample_rate, bool)
+    if not whole or sample_rate < 1:
+        raise ValueError(
+            "sample_rate must be a positive whole number of Hz, found "
+            f"{sample_rate!r}"
+        )

@@ -180,6 +180,24 @@ def test_other_rates_are_resampled(folder, sample_rate):
     assert wav.shape[1] == -(-47 * 512 * sample_rate // 24000)
 
 
+@pytest.mark.parametrize("sample_rate", [16000, 44100])
+def test_tokens_at_another_rate_are_those_of_a_file(
+    folder, codec, tmp_path, sample_rate
+):
+    tokenizer = FlowMACTokenizer(folder, sample_rate=sample_rate)
+    for i, signal in enumerate([*utterances(sample_rate), torch.ones(1, 1)[0]]):
+        path = tmp_path / f"{i}.wav"
+        soundfile.write(path, signal.numpy(), sample_rate, subtype="FLOAT")
+        tokens = tokenizer.sig_to_tokens(signal[None])
+        assert torch.equal(tokens[0], codec.encode_file(path)[0])
+
+
+@pytest.mark.parametrize("rate", [0, -16000, 16000.5, "16000", True])
+def test_rates_that_are_none_are_refused(folder, rate):
+    with pytest.raises(ValueError, match=f"of Hz, found {rate!r}"):
+        FlowMACTokenizer(folder, sample_rate=rate)
+
+
 # Inside a Brain
 
 
@@ -260,6 +278,21 @@ def test_precision_does_not_change_the_tokens(folder):
         tokenizer = getattr(module, convert)()[0]
         tokens = tokenizer.sig_to_tokens(*padded(utterances()))
         assert torch.equal(tokens, expected), convert
+
+
+def test_precision_does_not_change_the_tokens_of_other_rates(folder):
+    tokenizer = FlowMACTokenizer(folder, sample_rate=16000)
+    batch = padded(utterances(16000))
+    expected = tokenizer.sig_to_tokens(*batch)
+    sound = tokenizer.tokens_to_sig(expected, seed=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(tokenizer.sig_to_tokens(*batch), expected)
+        assert tokenizer.tokens_to_sig(expected, seed=1).dtype == sound.dtype
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(tokenizer.sig_to_tokens(*batch), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_it_moves_with_the_brain(folder):
