@@ -12,6 +12,7 @@ shards that have no such file.
     folder/tokens.json, summary.json    all shards together, at the end
 """
 
+import hashlib
 import json
 import logging
 import time
@@ -72,6 +73,11 @@ def make_plan(folder, utterances, shard_size, settings):
     dict
         Numbers of utterances by shard.
     """
+    if not utterances or shard_size < 1:
+        raise ValueError(
+            "expected utterances and a shard_size of 1 or more, found "
+            f"{len(utterances)} utterances and shard_size={shard_size}"
+        )
     folder = Path(folder)
     names = list(utterances)
     starts = range(0, len(names), shard_size)
@@ -79,7 +85,13 @@ def make_plan(folder, utterances, shard_size, settings):
         f"{i:06d}": min(shard_size, len(names) - start)
         for i, start in enumerate(starts)
     }
-    plan = {**settings, "shard_size": shard_size, "shards": shards}
+    digest = hashlib.sha256(json.dumps(utterances).encode()).hexdigest()
+    plan = {
+        **settings,
+        "shard_size": shard_size,
+        "shards": shards,
+        "utterances": digest,
+    }
     if (folder / "plan.json").exists():
         _check_plan(folder, plan)
         return shards
@@ -360,6 +372,7 @@ def extract(
         The summary, see `tokens.summary`; None while shards are missing that
         other launches work on.
     """
+    store.check(utterances)
     folder = Path(folder)
     share = Share.of_this_process() if share is None else share
     settings = {

@@ -125,6 +125,9 @@ class NpyStore:
 
     item = NpyTokens
 
+    def check(self, names):
+        """Takes utterances of any name."""
+
     def write(self, folder, name, utterances):
         """Writes a shard whole, or not at all.
 
@@ -168,6 +171,16 @@ class TarStore:
 
     item = TarTokens
 
+    def check(self, names):
+        """Raises `TokenStoreError` if WebDataset would cut one of the names."""
+        for name in names:
+            if "." in name:
+                raise TokenStoreError(
+                    "WebDataset takes what follows a dot for a file's type: "
+                    "no dot may be in the name of an utterance, found "
+                    f"{name} (NpyStore takes it)"
+                )
+
     def write(self, folder, name, utterances):
         """As `NpyStore.write`; the shard is `folder/name.tar`."""
         try:
@@ -195,11 +208,7 @@ class TarStore:
             }
 
     def _sample(self, utterance, entry, tokens):
-        if "." in utterance:
-            raise TokenStoreError(
-                "WebDataset takes what follows a dot for a file's type: "
-                f"no dot may be in the name of an utterance, found {utterance}"
-            )
+        self.check([utterance])
         data = io.BytesIO()
         np.save(data, tokens)
         return {

@@ -156,6 +156,7 @@ def test_parts_that_do_not_exist_are_refused():
     "change, message",
     [
         ({"names": ["a", "b"]}, "shards"),
+        ({"names": ["a", "b", "c", "d", "empty"]}, "utterances"),
         ({"shard_size": 3}, "shard_size=2, now it is 3"),
         ({"store": NpyStore()}, "TarStore"),
     ],
@@ -166,6 +167,23 @@ def test_another_extraction_may_not_go_on_with_this_one(
     run(tokenizer, data, tmp_path)
     with pytest.raises(PlanMismatchError, match=message):
         run(tokenizer, data, tmp_path, **change)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"names": []}, "found 0 utterances"),
+        ({"shard_size": 0}, "shard_size=0"),
+        ({"shard_size": -1}, "shard_size=-1"),
+        ({"names": ["a", "b.c"]}, "no dot may be in .* b.c"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    change, message, tokenizer, data, tmp_path
+):
+    with pytest.raises(ValueError, match=message):
+        run(tokenizer, data, tmp_path / "tokens", **change)
+    assert not (tmp_path / "tokens").exists()
 
 
 def test_another_model_may_not_go_on_with_this_one(tokenizer, data, tmp_path):
