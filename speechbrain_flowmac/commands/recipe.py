@@ -41,10 +41,13 @@ def files_of(folder):
     """
     files = {path.name: path for path in folder.parent.glob("*.py")}
     files.update({p.name: p for p in folder.iterdir() if p.is_file()})
-    readme = (folder / "README.md").read_text(encoding="utf-8")
-    for name in re.findall(r"hparams/(\w+\.yaml)", readme):
-        files[f"hparams/{name}"] = _home() / "hparams" / name
+    for name in re.findall(r"hparams/\w+\.yaml", _readme(folder)):
+        files[name] = _home() / name
     return files
+
+
+def _readme(folder):
+    return (folder / "README.md").read_text(encoding="utf-8")
 
 
 def run(args):
@@ -52,7 +55,7 @@ def run(args):
     known = recipes()
     if args.name is None:
         for name, folder in known.items():
-            title = (folder / "README.md").read_text("utf-8").splitlines()[0]
+            title = _readme(folder).splitlines()[0]
             say(f"{name}: {title.lstrip('# ')}")
         return 0
     if args.name not in known:
@@ -68,11 +71,11 @@ def run(args):
     for target, source in files.items():
         Path(target).parent.mkdir(exist_ok=True)
         shutil.copyfile(source, target)
-    yamls = sorted(name for name in files if name.startswith("hparams/"))
     say(f"{len(files)} files. Run:")
     if REQUIREMENTS in files:
         say(f"pip install -r {REQUIREMENTS}")
-    say(f"python train.py {yamls[0]}")
+    readme = _readme(known[args.name])
+    say("python " + re.search(r"train\.py hparams/\w+\.yaml", readme)[0])
     return 0
 
 

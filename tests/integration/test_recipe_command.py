@@ -29,9 +29,13 @@ def test_a_copy_has_all_that_the_recipe_imports_and_names(name, folder, capsys):
     assert main(["recipe", name]) == 0
     install = "pip install -r extra_requirements.txt\n"
     needs_more = (recipes()[name] / "extra_requirements.txt").is_file()
-    assert (install in capsys.readouterr().out) == needs_more
-    assert not any(path.is_symlink() for path in folder.rglob("*"))
+    printed = capsys.readouterr().out
+    assert (install in printed) == needs_more
+    # what is told to be run is what the README runs first
+    command = printed.splitlines()[-1].removeprefix("python ")
     readme = (folder / "README.md").read_text(encoding="utf-8")
+    assert command in readme.split("```")[1]
+    assert not any(path.is_symlink() for path in folder.rglob("*"))
     yamls = {path.name for path in (folder / "hparams").iterdir()}
     assert yamls and all(f"hparams/{yaml}" in readme for yaml in yamls)
     for target, source in files_of(recipes()[name]).items():
