@@ -79,8 +79,8 @@ def move_codec(old, new, batches):
     """Gives a codec the knowledge of one with the same tokens per second.
 
     The new encoder's input layer first rebuilds the old mel, and the old
-    decoder's output layer is followed by a map to the new mel. Mean and
-    deviation of the new normaliser must be set.
+    decoder's output layer is followed by a map to the new mel, token frame by
+    token frame. Mean and deviation of the new normaliser must be set.
 
     Arguments
     ---------
@@ -90,16 +90,23 @@ def move_codec(old, new, batches):
         Of the same trunks; changed in place.
     batches : iterable of torch.Tensor
         Waveforms [B, T], T a multiple of the hop.
+
+    Raises
+    ------
+    ValueError
+        If the token rates differ.
     """
+    if old.frame_rate != new.frame_rate:
+        raise ValueError(
+            f"the codec to move has {old.frame_rate:g} token frames per "
+            f"second, the new one {new.frame_rate:g}"
+        )
     copy_matching(old, new)
     to_old, to_new = LinearFit(), LinearFit()
-    stride = new.encoder.stride
     for wav in batches:
-        before = old.normalizer(old.features(wav))
-        after = new.normalizer(new.features(wav))
-        stacked = after.unflatten(1, (-1, stride)).flatten(2)
-        to_old.update(stacked, before)
-        to_new.update(before, stacked)
+        before, after = (_stacked_mels(codec, wav) for codec in (old, new))
+        to_old.update(after, before)
+        to_new.update(before, after)
     weight, bias = to_old.solve()
     layer = old.encoder.project_in
     _set(
@@ -116,12 +123,19 @@ def move_codec(old, new, batches):
     )
 
 
+def _stacked_mels(codec, wav):
+    """Normalised mels [B, N, stride * M], a row for each token frame."""
+    mel = codec.normalizer(codec.features(wav))
+    return mel.unflatten(1, (-1, codec.encoder.stride)).flatten(2)
+
+
 def move_vocoder(old, new, old_features, new_features, batches, more, lr=2e-3):
     """Gives a harmonic vocoder the knowledge of another.
 
     The layers before the trunk learn to give the trunk what the old ones
-    gave, and the pitch head to say what the old one said. Gains that start
-    from an envelope are then told what the features already say of it.
+    gave, and the pitch head to say what the old one said. Gains that are the
+    first to start from an envelope are then told what the features already
+    say of it.
 
     Arguments
     ---------
@@ -163,7 +177,7 @@ def move_vocoder(old, new, old_features, new_features, batches, more, lr=2e-3):
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
-    if new.head.envelope is not None:
+    if new.head.envelope is not None and old.head.envelope is None:
         _subtract_known_envelope(new, new_features, more)
 
 

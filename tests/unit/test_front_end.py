@@ -92,10 +92,14 @@ def test_what_fits_is_copied_and_the_front_end_stays():
     assert new.mel_settings == FINE
 
 
-def test_a_moved_codec_codes_nearly_as_the_old_one():
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [((COARSE, 1), (FINE, 2)), ((FINE, 2), (COARSE, 1))],
+)
+def test_a_moved_codec_codes_nearly_as_the_old_one(before, after):
     """Its latents before quantisation against those of random weights."""
-    old, new = codec(COARSE, 1, 0), codec(FINE, 2, 1)
-    stranger = codec(FINE, 2, 2)
+    old, new = codec(*before, 0), codec(*after, 1)
+    stranger = codec(*after, 2)
     copy_matching(old, stranger)
     move_codec(old, new, sounds())
     wav = next(sounds(1, seed=9))
@@ -109,6 +113,11 @@ def test_a_moved_codec_codes_nearly_as_the_old_one():
         for model in (new, stranger)
     ]
     assert errors[0] < 0.25 * errors[1]
+
+
+def test_codecs_of_other_token_rates_are_refused():
+    with pytest.raises(ValueError, match="46.875 token.* new one 93.75"):
+        move_codec(codec(COARSE, 1, 0), codec(FINE, 1, 1), sounds())
 
 
 @pytest.mark.parametrize("envelope", [False, True])
