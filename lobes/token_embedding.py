@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from speechbrain_flowmac.lobes.token_sequences import SpecialTokens
+from speechbrain_flowmac.lobes.vector_field import TimeEmbedding
 
 
 class CodebookEmbedding(nn.Module):
@@ -131,3 +132,31 @@ class CodebookAttention(nn.Module):
         """
         weights = self.score(vectors).softmax(dim=2)
         return (weights * vectors).sum(2)
+
+
+class FrameRateEmbedding(nn.Module):
+    """Tells a model of tokens with a dynamic frame rate how many it is to make.
+
+    A rate is a number, not a class: a model that was trained on some rates
+    can be asked for any other between them. Rates enter by their octave.
+
+    Arguments
+    ---------
+    dim : int
+        D, even.
+
+    Example
+    -------
+    >>> FrameRateEmbedding(64)(torch.tensor([6.25, 8.3])).shape
+    torch.Size([2, 64])
+    """
+
+    def __init__(self, dim):
+        super().__init__()
+        self.octave = TimeEmbedding(dim, scale=10.0)
+
+    def forward(self, rates):
+        """Frames in a second, Hz, [B], to [B, D]."""
+        if not bool((rates > 0).all()):
+            raise ValueError(f"rates must be above 0 Hz, found {rates.min()}")
+        return self.octave(rates.log2())

@@ -43,7 +43,7 @@ level. Kept in OUTPUT/cache, nothing is computed twice: a run that was stopped
 goes on, one with another system or metric adds only that.
 
 systems:
-  flowmac:CODEBOOKS[:steps=N][:solver=NAME][:model=SOURCE]
+  flowmac:CODEBOOKS[:steps=N][:solver=NAME][:model=SOURCE][:rate=HZ]
   opus:KBPS  codec2:MODE  amrwb:KBPS  speex:QUALITY  lc3:KBPS  (programs)
   encodec:KBPS  dac:MODEL  mimi:CODEBOOKS                (transformers)
   lowpass:KHZ             an anchor of listening tests

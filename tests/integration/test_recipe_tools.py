@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from corpus import speech_like
 from hyperpyyaml import load_hyperpyyaml
 from tiny_model import make_tiny_model
 
+from speechbrain_flowmac import FlowMACCodec
 from speechbrain_flowmac.lobes.features import LogMel, MelSettings
 from speechbrain_flowmac.training.experiment import start_from_pretrained
 
@@ -192,3 +194,23 @@ def test_benchmark_of_vocoders_has_a_row_for_each():
         assert float(size) > 1 and float(speed) > 0
     # a peer that is not installed has a row all the same
     assert "Vocos" in rows and "BigVGAN" in rows
+
+
+def test_merged_frames_are_drawn_over_the_spectrogram(tmp_path):
+    model = make_tiny_model(tmp_path / "dynamic", dynamic=True)
+    soundfile.write(tmp_path / "a.wav", speech_like(1.5, seed=1), 24000)
+    target = tmp_path / "frames.svg"
+    _run(
+        RECIPES / "codec" / "merged_frames.py",
+        *(model, tmp_path / "a.wav", "--rates", 12.5, 6.25),
+        *("--thresholds", 1.0, "--output", target),
+    )
+    text = target.read_text(encoding="utf-8")
+    codec = FlowMACCodec.from_hparams(model, run_opts={"device": "cpu"})
+    signal, _ = soundfile.read(tmp_path / "a.wav", dtype="float32")
+    lines = 0
+    for merging in ({"frame_rate": 12.5}, {"frame_rate": 6.25}):
+        pair = codec.encode_batch(torch.from_numpy(signal)[None], **merging)
+        lines += pair[1].shape[1]
+    # all of the 36 frames of time, and those that are left
+    assert text.count("stroke: #d62728") == lines + 36

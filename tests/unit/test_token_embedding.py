@@ -6,6 +6,7 @@ import torch
 from speechbrain_flowmac.lobes.token_embedding import (
     CodebookAttention,
     CodebookEmbedding,
+    FrameRateEmbedding,
 )
 
 K, C, H = 3, 16, 6
@@ -84,3 +85,17 @@ def test_a_task_trains_the_table():
     rows = embedding.table.weight.grad.abs().sum(1) > 0
     assert rows.sum() == 6
     assert attention.score[0].weight.grad.any()
+
+
+def test_a_frame_rate_is_a_number():
+    torch.manual_seed(0)
+    embedding = FrameRateEmbedding(16)
+    rates = torch.linspace(3, 12.5, 2000)
+    vectors = embedding(rates)
+    steps = vectors.diff(dim=0).norm(dim=1)
+    whole = (vectors[0] - vectors[-1]).norm()
+    # near rates are near, far ones are not
+    assert steps.max() < 0.05 * whole and steps.min() > 0
+    for bad in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="above 0 Hz"):
+            embedding(torch.tensor([12.5, bad]))
