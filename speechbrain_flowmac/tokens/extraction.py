@@ -19,7 +19,6 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import soundfile
 import torch
 from speechbrain.utils.distributed import ddp_barrier, get_rank
@@ -441,5 +440,5 @@ def merge(folder, shards, tokenizer):
         manifest.update(read_json(folder / "shards" / f"{shard}.json"))
     write_json(folder / "tokens.json", manifest)
     done = [read_json(folder / "done" / f"{s}.json") for s in shards]
-    bits = int(np.ceil(np.log2(tokenizer.codebook_size)))
-    write_json(folder / "summary.json", summarise(done, len(manifest), bits))
+    sizes = tokenizer.codec.codebook_sizes[: tokenizer.num_codebooks]
+    write_json(folder / "summary.json", summarise(done, len(manifest), sizes))

@@ -5,7 +5,7 @@ import math
 import torch
 
 
-def summarise(done, num_utterances, bits_per_code):
+def summarise(done, num_utterances, codebook_sizes):
     """The statistics of all shards together.
 
     Arguments
@@ -15,13 +15,13 @@ def summarise(done, num_utterances, bits_per_code):
         `process_seconds` and `failures` (reasons by utterance).
     num_utterances : int
         That have tokens.
-    bits_per_code : int
-        That the bit stream spends.
+    codebook_sizes : sequence of int
+        C of each codebook.
 
     Returns
     -------
     dict
-        `utterances`, `hours`, `bits` of payload, `failures`,
+        `utterances`, `hours`, `bits` of all frames of time, `failures`,
         `hours_per_process_hour`, and by codebook `used` (fraction of the
         entries) and `entropy` (bits of a code, by its frequency alone).
 
@@ -34,10 +34,12 @@ def summarise(done, num_utterances, bits_per_code):
     ...     "process_seconds": 36.0,
     ...     "failures": {},
     ... }
-    >>> summary = summarise([shard], num_utterances=1, bits_per_code=2)
+    >>> summary = summarise([shard], num_utterances=1, codebook_sizes=[4])
     >>> summary["entropy"], summary["used"], summary["bits"]
     ([1.0], [0.5], 8)
     """
+    sizes = torch.tensor(codebook_sizes)
+    code_bits = [(size - 1).bit_length() for size in codebook_sizes]
     counts = sum(torch.tensor(shard["counts"]) for shard in done).double()
     total = counts.sum(1, keepdim=True).clamp(min=1)
     entropy = torch.special.entr(counts / total).sum(1) / math.log(2)
@@ -49,10 +51,10 @@ def summarise(done, num_utterances, bits_per_code):
     return {
         "utterances": num_utterances,
         "hours": audio / 3600,
-        "bits": sum(s["frames"] for s in done) * len(counts) * bits_per_code,
-        "bits_per_code": bits_per_code,
+        "bits": sum(s["frames"] for s in done) * sum(code_bits),
+        "code_bits": code_bits,
         "hours_per_process_hour": audio / spent if spent else 0.0,
-        "used": (counts > 0).double().mean(1).tolist(),
+        "used": ((counts > 0).sum(1) / sizes).tolist(),
         "entropy": entropy.tolist(),
         "failures": failures,
     }
@@ -70,7 +72,7 @@ def describe(summary):
     -------
     str
     """
-    spent = summary["bits_per_code"] * len(summary["entropy"])
+    spent = sum(summary["code_bits"])
     lines = [
         f"{summary['utterances']} utterances, {summary['hours']:.3f} hours, "
         f"{summary['bits'] / 8e6:.3f} MB of tokens",

@@ -16,6 +16,7 @@ from speechbrain_flowmac.lobes.frame_merging import unmerge_frames
 from speechbrain_flowmac.models.loading import get_file, load_weights
 from speechbrain_flowmac.stream import StreamMismatchError
 from speechbrain_flowmac.tokenizer import FlowMACTokenizer
+from speechbrain_flowmac.tokens.summary import summarise
 
 HOP = 1024
 
@@ -182,6 +183,19 @@ def test_other_recipes_get_frames_of_time(folder):
     tokens, frames = tokenizer.encode_batch(wavs, lengths)
     assert tokens.shape == (3, 40, 2)
     assert torch.equal(frames, -(-lengths // HOP))
+
+
+def test_statistics_of_tokens_know_each_codebook():
+    shard = dict(
+        counts=[[1, 1, 0, 0], [2, 0, 0, 0]],
+        audio_seconds=1.0,
+        frames=2,
+        process_seconds=1.0,
+        failures={},
+    )
+    summary = summarise([shard], 1, codebook_sizes=[4, 2])
+    assert summary["used"] == [0.5, 0.5]
+    assert (summary["code_bits"], summary["bits"]) == ([2, 1], 2 * 3)
 
 
 # What is let in
