@@ -681,6 +681,24 @@ def test_mels_of_a_codec_keep_their_frames(device):
     assert torch.equal(mel, expected)
 
 
+def test_mels_of_a_codec_are_sampled_as_it_samples(device):
+    trained = codec_run(device)
+    trained.fit_batch(audio())  # makes the codebooks
+    codec = trained.raw_model
+    brain = vocoder_run(device, codec=codec)
+    wav = audio().sig.data.to(device)
+
+    def mels(step):
+        brain.seed_generators(step)
+        return brain.mels(wav, training=False)
+
+    # this field leaves the noise as it is: other noise in every step
+    assert torch.equal(mels(0), mels(0))
+    assert (mels(0) - mels(1)).abs().mean() > 1
+    codec.sampling = codec.sampling.with_changes(n_steps=0)
+    assert torch.equal(mels(0), mels(1))
+
+
 def test_batches_have_true_mels_all_codebooks_or_fewer(device):
     brain = vocoder_run(device, codec=EchoCodec())
     wav = torch.zeros(1, SAMPLES, device=device)
