@@ -2,6 +2,7 @@
 
 import math
 import re
+import runpy
 import shutil
 
 import pytest
@@ -157,3 +158,18 @@ def test_a_mel_codec_is_where_training_can_start(corpus, tmp_path):
         moved.codec.quantizer.rvq.codebooks,
         shipped.codec.quantizer.rvq.codebooks,
     )
+
+
+def test_the_script_on_shapes_prints_a_table(corpus, capsys):
+    script = MDCT.parents[1] / "recipes" / "LibriTTS" / "mdct" / "shapes.py"
+    main = runpy.run_path(str(script))["main"]
+    data = ["--data_folder", str(corpus), "--split", "dev-clean"]
+    main([*data, "--limit", "1", "--metrics", "mel"])
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert lines[:2] == ["| shapes | log-mel L1 |", "|---|---|"]
+    values = [float(line.split("|")[2]) for line in lines[2:]]
+    assert len(values) == 7 and values[-1] == 0.0
+    # the more of the shapes is true, the nearer is the sound
+    assert values[2:] == sorted(values[2:], reverse=True)
+    with pytest.raises(FileNotFoundError, match="no .wav in"):
+        main(["--data_folder", str(MDCT.parent)])

@@ -31,6 +31,7 @@ TINY = {
     "dim": "16",
     "channels": "64",
     "field_dim": "16",
+    "field_bins": "32",
     "latent_dim": "8",
     "code_dim": "4",
     "num_layers": "1",

@@ -5,11 +5,12 @@ from pathlib import Path
 from urllib.error import URLError
 
 import images
+import numpy as np
 import pytest
 import study
 import torch
 import train
-from images import ImageDataset, load_images
+from images import ImageDataset, load_images, read_idx
 from model import NETWORKS, LabelledFlow
 from scipy.linalg import sqrtm
 from scores import frechet_distance, get_classifier
@@ -56,6 +57,45 @@ def test_digits_are_split_once_and_for_all(digits):
     assert torch.equal(again[1].signals, test_set.signals)
     batch = ImageDataset(test_set).__getitems__([3, 1])
     assert torch.equal(batch.labels, test_set.labels[[3, 1]])
+
+
+def write_mnist(folder, train=20000, test=10000):
+    """MNIST's own files, of random pictures; returns those."""
+    chance, written = np.random.default_rng(0), {}
+    for part, count in (("train", train), ("t10k", test)):
+        pictures = chance.integers(0, 256, (count, 2, 2), dtype=np.uint8)
+        labels = chance.integers(0, 10, count, dtype=np.uint8)
+        for name, values in (("images", pictures), ("labels", labels)):
+            header = [0x800 + values.ndim, *values.shape]
+            path = folder / f"{part}-{name}-idx{values.ndim}-ubyte"
+            path.write_bytes(
+                np.array(header, ">u4").tobytes() + values.tobytes()
+            )
+            written[part, name] = values
+    return written
+
+
+def test_mnist_is_read_from_its_own_files(tmp_path, monkeypatch):
+    written = write_mnist(tmp_path)
+    monkeypatch.setattr(images, "fetch_openml", None)
+    for found, part in zip(
+        load_images("mnist", tmp_path), ("train", "t10k"), strict=True
+    ):
+        assert found.labels.tolist() == written[part, "labels"].tolist()
+        pixels = torch.from_numpy(written[part, "images"]).flatten(1).float()
+        correlated = torch.stack([found.signals.flatten(), pixels.flatten()])
+        assert torch.corrcoef(correlated)[0, 1] > 1 - 1e-6
+
+
+@pytest.mark.parametrize("change", ["cut", "magic", "empty"])
+def test_a_damaged_file_of_mnist_is_refused(change, tmp_path):
+    write_mnist(tmp_path, train=3, test=2)
+    path = tmp_path / "t10k-images-idx3-ubyte"
+    data = path.read_bytes()
+    spoilt = {"cut": data[:-1], "magic": b"\1" + data[1:], "empty": b""}
+    path.write_bytes(spoilt[change])
+    with pytest.raises(ValueError, match="t10k-images.*no IDX file of 3 axes"):
+        read_idx(path, axes=3)
 
 
 def test_without_a_network_mnist_says_what_to_do(monkeypatch, tmp_path):

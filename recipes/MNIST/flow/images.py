@@ -1,13 +1,18 @@
 """Pictures of handwritten digits as signals [T], row after row."""
 
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from sklearn.datasets import fetch_openml, load_digits
 from torch import Tensor
 from torch.utils.data import Dataset
 
 TEST_SHARE = 0.2
+PARTS = ("train", "t10k")
+MAGIC = {1: 0x801, 3: 0x803}
+"""First four bytes of IDX files of so many axes."""
 
 
 class Images(NamedTuple):
@@ -67,9 +72,10 @@ def load_images(data_set, data_folder):
     ---------
     data_set : str
         `digits`: 1797 of 8 x 8 pixels, which come with scikit-learn.
-        `mnist`: 70000 of 28 x 28, downloaded from openml.org.
+        `mnist`: 70000 of 28 x 28, read from the folder, else downloaded from
+        openml.org.
     data_folder : str
-        Where downloads are kept.
+        Where MNIST's own four files are, or downloads are kept.
 
     Returns
     -------
@@ -82,7 +88,17 @@ def load_images(data_set, data_folder):
         order = torch.randperm(len(labels), generator=chance)
         num_test = int(TEST_SHARE * len(labels))
     elif data_set == "mnist":
-        pixels, labels = _download_mnist(data_folder)
+        files = [
+            Path(data_folder, f"{part}-{name}-ubyte")
+            for name in ("images-idx3", "labels-idx1")
+            for part in PARTS
+        ]
+        if all(path.is_file() for path in files):
+            pixels = np.concatenate([read_idx(p, axes=3) for p in files[:2]])
+            pixels = pixels.reshape(len(pixels), -1)
+            labels = np.concatenate([read_idx(p, axes=1) for p in files[2:]])
+        else:
+            pixels, labels = _download_mnist(data_folder)
         order, num_test = torch.arange(len(labels)), 10_000
     else:
         raise ValueError(
@@ -98,6 +114,34 @@ def load_images(data_set, data_folder):
     )
 
 
+def read_idx(path, axes):
+    """An array of MNIST's own files: IDX, of unsigned bytes.
+
+    Arguments
+    ---------
+    path : Path
+        The file, not compressed.
+    axes : int
+        1 for labels, 3 for pictures.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8.
+    """
+    data = np.fromfile(path, dtype=np.uint8)
+    start = 4 * (axes + 1)
+    header = data[:start].tobytes().ljust(start, b"\0")
+    magic, *shape = np.frombuffer(header, ">u4").tolist()
+    found, expected = len(data) - start, int(np.prod(shape))
+    if magic != MAGIC[axes] or found != expected:
+        raise ValueError(
+            f"{path} is no IDX file of {axes} axes: expected 0x{MAGIC[axes]:x} "
+            f"and {expected} bytes, found 0x{magic:x} and {found}"
+        )
+    return data[start:].reshape(shape)
+
+
 def _download_mnist(data_folder):
     """Pixels and labels, from the folder if they are there."""
     try:
@@ -111,6 +155,7 @@ def _download_mnist(data_folder):
         )
     except OSError as error:
         raise OSError(
-            f"MNIST is not in {data_folder} and could not be downloaded from "
-            f"openml.org ({error}); without a network use --data_set=digits"
+            f"MNIST is not in {data_folder} (train-images-idx3-ubyte and so "
+            f"on) and could not be downloaded from openml.org ({error}); "
+            "without a network use --data_set=digits"
         ) from error
