@@ -56,7 +56,7 @@ def test_every_objective_trains_and_decodes(objective, corpus, tmp_path):
     assert all(map(math.isfinite, numbers)), log
     export(training.output, training.output, tmp_path / "model")
     codec = load(tmp_path / "model")
-    kind = type(codec.codec.flow).__name__.lower()
+    kind = type(codec.codec.flow.flow).__name__.lower()
     assert kind == objective.replace("_", "")
     tokens, _ = codec.encode_batch(speech())
     wav = codec.decode_batch(tokens, n_steps=2)
