@@ -3,169 +3,28 @@
 Source: Lee et al., "BigVGAN: A Universal Neural Vocoder with Large-Scale
 Training" (2206.04658). Names of weights are those of NVIDIA's checkpoints,
 version 1 and 2, with weight norm folded in.
-
-A snake makes harmonics, which alias; so it works at twice the rate, between
-an upsampling and a downsampling low-pass f of 12 taps:
-
-    u[n] = 2 sum_j f[n - 2 j + 5] x[j]        y[i] = sum_n f[n - 2 i + 5] s(u[n])
-
-Neither zeros nor skipped samples are ever computed: even and odd samples of
-u are two signals, e[i] = u[2 i] and o[i] = u[2 i + 1], each with its own six
-of the taps. The snake acts on both, and y is the sum of two convolutions.
 """
 
 import math
 
 import torch
 from torch import nn
-from torch.nn import functional as F
-from torch.nn.utils.parametrizations import weight_norm
 
+# all of these can be imported from here too, where they once were
+from speechbrain_flowmac.lobes.snake import (  # noqa: F401
+    ACTIVATION_REACH,
+    AntiAliasedSnake,
+    LowPass,
+    Snake,
+    half_band_filter,
+)
 from speechbrain_flowmac.lobes.vocoder import Vocoder
-
-FILTER_TAPS = 12
-# samples on each side that an anti-aliased snake sees
-ACTIVATION_REACH = 5
-END_KERNEL = 7
-# magnitude and direction, as torch's two forms of weight norm name them
-WEIGHT_NORM_NAMES = (
-    ("weight_g", "weight_v"),
-    ("parametrizations.weight.original0", "parametrizations.weight.original1"),
+from speechbrain_flowmac.lobes.weight_norm import (  # noqa: F401
+    add_weight_norm,
+    fold_weight_norm,
 )
 
-
-def half_band_filter():
-    """The low-pass at a quarter of the rate: a Kaiser-windowed sinc.
-
-    Returns
-    -------
-    torch.Tensor
-        Shape [1, 1, 12]; symmetric, of sum 1.
-
-    Example
-    -------
-    >>> half_band_filter().sum()
-    tensor(1.)
-    """
-    # Kaiser's formulas for a transition of 0.6 of the band (0.3 each way)
-    attenuation = 2.285 * (FILTER_TAPS / 2 - 1) * math.pi * 4 * 0.3 + 7.95
-    window = torch.kaiser_window(
-        FILTER_TAPS,
-        periodic=False,
-        beta=0.1102 * (attenuation - 8.7),
-        dtype=torch.float64,
-    )
-    time = torch.arange(FILTER_TAPS, dtype=torch.float64)
-    taps = window * torch.sinc((time - (FILTER_TAPS - 1) / 2) / 2)
-    return (taps / taps.sum()).float().view(1, 1, FILTER_TAPS)
-
-
-class LowPass(nn.Module):
-    """Holds `half_band_filter` under the name that it has in checkpoints.
-
-    Arguments
-    ---------
-    channels : int
-        C.
-
-    Example
-    -------
-    >>> even, odd = LowPass(4)()
-    >>> even.shape, odd.shape
-    (torch.Size([4, 1, 6]), torch.Size([4, 1, 6]))
-    """
-
-    def __init__(self, channels):
-        super().__init__()
-        self.channels = channels
-        self.register_buffer("filter", half_band_filter())
-
-    def forward(self):
-        """Taps 0, 2, ... and taps 1, 3, ... for depthwise convolutions."""
-        taps = self.filter.expand(self.channels, 1, FILTER_TAPS)
-        return taps[..., 0::2], taps[..., 1::2]
-
-
-class Snake(nn.Module):
-    """x + sin(alpha x)^2 / beta, with alpha and beta for each channel.
-
-    Arguments
-    ---------
-    channels : int
-        C.
-    separate_beta : bool
-        Whether beta is a parameter of its own (SnakeBeta) or equals alpha.
-    log_scale : bool
-        Whether the parameters are logarithms.
-
-    Example
-    -------
-    >>> Snake(2)(torch.zeros(1, 2, 3)).shape
-    torch.Size([1, 2, 3])
-    """
-
-    def __init__(self, channels, separate_beta=True, log_scale=True):
-        super().__init__()
-        start = torch.full((channels,), 0.0 if log_scale else 1.0)
-        self.log_scale = log_scale
-        self.alpha = nn.Parameter(start)
-        self.beta = nn.Parameter(start.clone()) if separate_beta else None
-
-    def forward(self, x):
-        """[B, C, T] to [B, C, T]."""
-        alpha = self.alpha.unsqueeze(-1)
-        beta = alpha if self.beta is None else self.beta.unsqueeze(-1)
-        if self.log_scale:
-            alpha, beta = alpha.exp(), beta.exp()
-        # in place: on a CPU, new tensors of this size cost as much as sines
-        wave = (x * alpha).sin_().square_()
-        return torch.addcmul(x, wave, 1 / (beta + 1e-9))
-
-
-class AntiAliasedSnake(nn.Module):
-    """A snake at twice the rate; see the module's docstring.
-
-    Signals go on past their ends with their first and last value: x before
-    the upsampling, and its snake before the downsampling.
-
-    Arguments
-    ---------
-    channels : int
-        C.
-    separate_beta : bool
-        See `Snake`.
-    log_scale : bool
-        See `Snake`.
-
-    Example
-    -------
-    >>> AntiAliasedSnake(4)(torch.randn(2, 4, 9)).shape
-    torch.Size([2, 4, 9])
-    """
-
-    def __init__(self, channels, separate_beta=True, log_scale=True):
-        super().__init__()
-        self.act = Snake(channels, separate_beta, log_scale)
-        self.upsample = LowPass(channels)
-        self.downsample = nn.ModuleDict({"lowpass": LowPass(channels)})
-
-    def forward(self, x):
-        """[B, C, T] to [B, C, T]."""
-        channels = x.shape[1]
-        ends = (*x.shape[:2], ACTIVATION_REACH)
-        first, last = x[..., :1].expand(ends), x[..., -1:].expand(ends)
-        x = torch.cat([first, x, last], dim=-1)
-        even, odd = (2 * taps.flip(-1) for taps in self.upsample())
-        # all that y needs: e[-2] ... e[T + 2] and o[-3] ... o[T + 1]
-        e = F.conv1d(x, odd, groups=channels)
-        o = F.conv1d(x, even, groups=channels)
-        # u[0] = e[0] and u[2 T - 1] = o[T - 1] go on past the ends
-        first, last = e[..., 2:3], o[..., -3:-2]
-        e[..., :2], o[..., :3] = first, first
-        e[..., -3:], o[..., -2:] = last, last
-        even, odd = self.downsample["lowpass"]()
-        y = F.conv1d(self.act(e), odd, groups=channels)
-        return y.add_(F.conv1d(self.act(o), even, groups=channels))
+END_KERNEL = 7
 
 
 class AMPBlock(nn.Module):
@@ -179,9 +38,7 @@ class AMPBlock(nn.Module):
         Odd, of all convolutions.
     dilations : list of int
         Of the first convolution of each layer.
-    separate_beta : bool
-        See `Snake`.
-    log_scale : bool
+    separate_beta, log_scale
         See `Snake`.
 
     Example
@@ -252,10 +109,8 @@ class BigVGAN(Vocoder):
         Odd, of the AMP blocks of every stage.
     dilations : list of list of int
         For each kernel size, see `AMPBlock`.
-    separate_beta : bool
-        See `Snake`: NVIDIA's "snakebeta" if true, else "snake".
-    log_scale : bool
-        See `Snake`.
+    separate_beta, log_scale
+        See `Snake`; with a beta it is NVIDIA's "snakebeta", else "snake".
     final_tanh : bool
         Whether a tanh bounds the samples (version 1); else they are clamped.
     final_bias : bool
@@ -412,73 +267,3 @@ def _receptive_field(hop, rates, kernels, block_reach):
         low = -((kernel - 1 - padding - low) // rate)
         high = (high + padding) // rate
     return max(-low, high) + END_KERNEL // 2
-
-
-def add_weight_norm(module):
-    """Puts weight norm on every convolution, for training.
-
-    Call it before an optimizer takes the parameters.
-
-    Arguments
-    ---------
-    module : torch.nn.Module
-        Changed in place.
-
-    Returns
-    -------
-    torch.nn.Module
-        The same.
-
-    Example
-    -------
-    >>> block = add_weight_norm(AMPBlock(4, 3, [1]))
-    >>> [name for name in block.state_dict() if name.startswith("convs2.0")]
-    ['convs2.0.bias', 'convs2.0.parametrizations.weight.original0', 'convs2.0.parametrizations.weight.original1']
-    """
-    convolutions = [
-        part
-        for part in module.modules()
-        if isinstance(part, nn.Conv1d | nn.ConvTranspose1d)
-    ]
-    for convolution in convolutions:
-        weight_norm(convolution)
-    return module
-
-
-def fold_weight_norm(state):
-    """Weights without weight norm: magnitude x direction / |direction|.
-
-    Arguments
-    ---------
-    state : dict
-        A state dict with weight norm in either of torch's forms
-        (`weight_g`, `weight_v`, or `parametrizations`), or without.
-
-    Returns
-    -------
-    dict
-        A state dict with plain `weight`; all else is as it was.
-
-    Example
-    -------
-    >>> folded = fold_weight_norm(
-    ...     add_weight_norm(AMPBlock(4, 3, [1])).state_dict()
-    ... )
-    >>> folded.keys() == AMPBlock(4, 3, [1]).state_dict().keys()
-    True
-    """
-    folded = dict(state)
-    for magnitude_name, direction_name in WEIGHT_NORM_NAMES:
-        for name in state:
-            stem = name.removesuffix(direction_name)
-            if stem == name or stem + magnitude_name not in state:
-                continue
-            direction = folded.pop(name)
-            magnitude = folded.pop(stem + magnitude_name)
-            # the magnitude has one value for all of those axes
-            axes = [i for i, n in enumerate(magnitude.shape) if n == 1]
-            exact = direction.double()
-            norm = torch.linalg.vector_norm(exact, dim=axes, keepdim=True)
-            weight = magnitude.double() * exact / norm
-            folded[stem + "weight"] = weight.to(direction.dtype)
-    return folded

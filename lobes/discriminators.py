@@ -250,15 +250,7 @@ class BandSplitDiscriminator(SpectrumDiscriminator):
 class MultiPeriodDiscriminator(MultiDiscriminator):
     """A `PeriodDiscriminator` for each of several periods.
 
-    They are prime, to overlap as little as possible (HiFi-GAN, arXiv
-    2010.05646, section 2.3).
-
-    Arguments
-    ---------
-    periods : sequence of int
-        Samples per row.
-    channels : sequence of int
-        Widths of the layers.
+    They are prime, to overlap as little as possible.
 
     Example
     -------
@@ -280,13 +272,6 @@ class MultiPeriodDiscriminator(MultiDiscriminator):
 class MultiLogSpectrogramDiscriminator(MultiDiscriminator):
     """A `LogSpectrogramDiscriminator` for each of several windows.
 
-    Arguments
-    ---------
-    n_ffts : sequence of int
-        Window lengths in samples.
-    channels : int
-        Width of every layer.
-
     Example
     -------
     >>> judge = MultiLogSpectrogramDiscriminator(channels=4)
@@ -302,13 +287,6 @@ class MultiLogSpectrogramDiscriminator(MultiDiscriminator):
 
 class MultiBandDiscriminator(MultiDiscriminator):
     """A `BandSplitDiscriminator` for each of several windows (DAC).
-
-    Arguments
-    ---------
-    n_ffts : sequence of int
-        Window lengths in samples.
-    channels : int
-        Width of every layer.
 
     Example
     -------

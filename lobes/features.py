@@ -1,4 +1,4 @@
-"""Log-mel spectrograms in the BigVGAN convention, and their normalisation.
+"""Log-mel spectrograms in the BigVGAN convention.
 
     samples  |--------- T ---------|zeros to N * hop|
     padded   |pad| N * hop                        |pad|   by reflection
@@ -7,7 +7,6 @@
 with pad = (n_fft - hop) / 2, so that frame n is centred on the n-th hop.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -19,11 +18,20 @@ from speechbrain_flowmac.lobes.front_end import (
     FrontEndSettings,
 )
 
-# all three can be imported from here too, where they once were
+# all of these can be imported from here too, where they once were
 from speechbrain_flowmac.lobes.lengths import (  # noqa: F401
     absolute_lengths,
     length_mask,
     num_frames,
+)
+from speechbrain_flowmac.lobes.mel_scale import (  # noqa: F401
+    hz_to_mel,
+    mel_filterbank,
+    mel_to_hz,
+)
+from speechbrain_flowmac.lobes.normalizer import (  # noqa: F401
+    MelNormalizer,
+    RunningStatistics,
 )
 
 MAGNITUDE_FLOOR = 1e-9
@@ -101,81 +109,6 @@ class MelSettings(FrontEndSettings):
     def width(self):
         """Features of a frame."""
         return self.n_mels
-
-
-def hz_to_mel(hz):
-    """Slaney's mel scale of Hz: linear below 1 kHz, logarithmic above.
-
-    Example
-    -------
-    >>> hz_to_mel(torch.tensor([0.0, 1000.0, 6400.0]))
-    tensor([ 0., 15., 42.])
-    """
-    linear = hz * (3 / 200)
-    steps = 27 / math.log(6.4)
-    return torch.where(
-        hz < 1000, linear, 15 + steps * torch.log(hz.clamp(min=1000) / 1000)
-    )
-
-
-def mel_to_hz(mel):
-    """Inverse of `hz_to_mel`.
-
-    Example
-    -------
-    >>> mel_to_hz(torch.tensor([15.0, 42.0]))
-    tensor([1000., 6400.])
-    """
-    steps = 27 / math.log(6.4)
-    return torch.where(
-        mel < 15,
-        mel * (200 / 3),
-        1000 * torch.exp((mel.clamp(min=15) - 15) / steps),
-    )
-
-
-def mel_filterbank(sample_rate, n_fft, n_mels, f_min=0.0, f_max=None):
-    """Triangular filters on Slaney's mel scale, each of unit area.
-
-    Arguments
-    ---------
-    sample_rate : int
-        In Hz.
-    n_fft : int
-        FFT size.
-    n_mels : int
-        Number of filters.
-    f_min : float
-        Lower edge of the first filter in Hz.
-    f_max : float or None
-        Upper edge of the last filter in Hz; None is half the sample rate.
-
-    Returns
-    -------
-    torch.Tensor
-        float32, shape [n_mels, n_fft // 2 + 1].
-
-    Example
-    -------
-    >>> mel_filterbank(24000, 2048, 128).shape
-    torch.Size([128, 1025])
-    """
-    f_max = sample_rate / 2 if f_max is None else f_max
-    edges = torch.tensor([f_min, f_max], dtype=torch.float64)
-    low, high = hz_to_mel(edges).tolist()
-    corners = mel_to_hz(
-        torch.linspace(low, high, n_mels + 2, dtype=torch.float64)
-    )
-    bins = torch.linspace(
-        0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64
-    )
-    width = corners.diff()
-    slopes = corners[:, None] - bins[None]
-    rising = -slopes[:-2] / width[:-1, None]
-    falling = slopes[2:] / width[1:, None]
-    triangles = torch.minimum(rising, falling).clamp(min=0)
-    area = 2 / (corners[2:] - corners[:-2])
-    return (triangles * area[:, None]).float()
 
 
 class LogMel(FrontEnd):
@@ -269,101 +202,3 @@ def _fold(position, last):
     period = 2 * last
     folded = position.remainder(period)
     return torch.where(folded > last, period - folded, folded)
-
-
-class MelNormalizer(nn.Module):
-    """Global mean and standard deviation of log-mels, saved with the model.
-
-    Arguments
-    ---------
-    mean : float
-        Mean over all bands and frames of the training data.
-    std : float
-        Standard deviation over the same, above 0.
-
-    Example
-    -------
-    >>> normalizer = MelNormalizer(mean=-5.0, std=2.0)
-    >>> normalizer(torch.tensor([-5.0, -3.0]))
-    tensor([0., 1.])
-    """
-
-    per_band = False
-    """Whether the statistics are of each band."""
-
-    def __init__(self, mean=0.0, std=1.0):
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(()))
-        self.register_buffer("std", torch.ones(()))
-        self.set_statistics(mean, std)
-
-    def set_statistics(self, mean, std):
-        """Replaces the statistics; both finite, `std` above 0."""
-        if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
-            raise ValueError(
-                f"need a finite mean and std > 0, found {mean} and {std}"
-            )
-        self.mean.fill_(mean)
-        self.std.fill_(std)
-
-    def forward(self, mel):
-        """Log-mel to unit scale; any shape."""
-        return (mel - self.mean) / self.std
-
-    def denormalize(self, mel):
-        """Inverse of `forward`."""
-        return mel * self.std + self.mean
-
-
-class RunningStatistics:
-    """Mean and standard deviation of a stream, in float64.
-
-    Arguments
-    ---------
-    per_band : bool
-        Whether each entry of the last axis has its own.
-
-    Example
-    -------
-    >>> statistics = RunningStatistics()
-    >>> statistics.update(torch.tensor([1.0, 2.0]))
-    >>> statistics.update(torch.tensor([3.0]))
-    >>> statistics.mean, round(statistics.std, 4)
-    (2.0, 0.8165)
-    """
-
-    def __init__(self, per_band=False):
-        self.per_band = per_band
-        self.count = 0
-        self._mean = torch.zeros((), dtype=torch.float64)
-        self._squares = torch.zeros((), dtype=torch.float64)
-
-    def update(self, values):
-        """Adds values of any shape, by Chan, Golub and LeVeque's update."""
-        values = values.double()
-        values = values.flatten(0, -2) if self.per_band else values.flatten()
-        count = len(values)
-        if count == 0:
-            return
-        delta = values.mean(0) - self._mean
-        total = self.count + count
-        self._squares = (
-            self._squares
-            + values.var(0, correction=0) * count
-            + delta**2 * (self.count * count / total)
-        )
-        self._mean = self._mean + delta * (count / total)
-        self.count = total
-
-    @property
-    def mean(self):
-        """Mean of all values so far: a number, or a list of one for each
-        band."""
-        return self._mean.tolist()
-
-    @property
-    def std(self):
-        """Standard deviation of all values so far, as `mean`."""
-        if self.count == 0:
-            raise ValueError("no values yet")
-        return (self._squares / self.count).sqrt().tolist()

@@ -82,17 +82,7 @@ class Vocoder(nn.Module):
         self.mel_settings = mel_settings
 
     def start(self, seed=0):
-        """The state of a new stream.
-
-        Arguments
-        ---------
-        seed : int
-            The same seed gives the same samples.
-
-        Returns
-        -------
-        SynthesisState
-        """
+        """The state of a new stream; a seed always gives the same samples."""
         return SynthesisState(seed)
 
     def forward(self, mel, mask=None, state=None, context=(0, 0)):
@@ -122,15 +112,8 @@ class Vocoder(nn.Module):
         return wav[:, context[0] * hop : (mel.shape[1] - context[1]) * hop]
 
     def synthesise(self, mel, mask, state):
-        """Samples of all frames, [B, N * hop], context and all.
-
-        Arguments
-        ---------
-        mel, mask
-            As for `forward`.
-        state : SynthesisState
-            Where in the stream the mel lies.
-        """
+        """Samples of all frames, [B, N * hop], context and all; mel and mask
+        are those of `forward`, the state says where in the stream they lie."""
         raise NotImplementedError
 
     def training_step(self, mel, generator, target=None, f0=None):

@@ -7,7 +7,7 @@ import torch
 from ruamel.yaml import YAML
 from speechbrain.utils.checkpoints import Checkpointer
 
-from speechbrain_flowmac.lobes.bigvgan import fold_weight_norm
+from speechbrain_flowmac.lobes.weight_norm import fold_weight_norm
 from speechbrain_flowmac.models.importers.base import (
     ExportError,
     Importer,
