@@ -142,3 +142,14 @@ def test_other_languages_are_left_out(speech, tmp_path):
         )
     }
     assert kept == set(names) - {foreign}
+
+
+def test_a_corpus_file_without_languages_is_refused(speech, tmp_path):
+    path = tmp_path / "corpus.csv"
+    path.write_text("id,lang\na,en\n")
+    training = Training(
+        YAMLS["asr_mel"], speech, tmp_path / "run", corpus_csv=path, debug=True
+    )
+    assert training.wait() == 1
+    last = training.text.strip().splitlines()[-1]
+    assert "columns id and language, found ['id', 'lang']" in last

@@ -36,9 +36,7 @@ def keep_transcribed(hparams):
     """
     folder, english = Path(hparams["output_folder"]), None
     if hparams["corpus_csv"] is not None:
-        with open(hparams["corpus_csv"], encoding="utf-8", newline="") as file:
-            rows = csv.DictReader(file)
-            english = {row["id"] for row in rows if row["language"] == "en"}
+        english = english_of(hparams["corpus_csv"])
     for name in SETS:
         utterances = json.loads((folder / f"{name}.json").read_text("utf-8"))
         texts = {u: english_letters(e["label"]) for u, e in utterances.items()}
@@ -52,6 +50,18 @@ def keep_transcribed(hparams):
         (folder / f"{name}_text.json").write_text(
             json.dumps(kept, indent=2), encoding="utf-8"
         )
+
+
+def english_of(path):
+    """Names of the utterances that a CSV file calls English."""
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        if not {"id", "language"} <= set(rows.fieldnames or ()):
+            raise ValueError(
+                f"{path} needs the columns id and language, found "
+                f"{rows.fieldnames}"
+            )
+        return {row["id"] for row in rows if row["language"] == "en"}
 
 
 def fit_targets(hparams):
