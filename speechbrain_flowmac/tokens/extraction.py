@@ -255,7 +255,9 @@ class Extractor:
             except BAD_AUDIO as error:
                 failures[name] = str(error)
                 continue
-            yield name, (tokens, duration(paths[name]))
+            # a header may claim more than there is
+            heard = len(tokens) / codec.frame_rate
+            yield name, (tokens, min(duration(paths[name]), heard))
         if not short:
             return
         lengths = torch.tensor([len(signal) for signal in short.values()])

@@ -11,6 +11,7 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from tiny_model import make_tiny_model
 
 from speechbrain_flowmac.tokenizer import FlowMACTokenizer
+from speechbrain_flowmac.tokens import extraction
 from speechbrain_flowmac.tokens.extraction import (
     PlanMismatchError,
     Share,
@@ -84,6 +85,17 @@ def test_tokens_are_those_of_each_file_alone(store, tokenizer, data, tmp_path):
     assert summary["hours"] == pytest.approx(sum(SECONDS.values()) / 3600)
     assert summary["bits"] == frames * 4 * 8
     assert not summary["failures"]
+
+
+def test_hours_are_those_of_the_sound_whatever_a_header_claims(
+    tokenizer, data, tmp_path, monkeypatch
+):
+    # as a FLAC without a length, which a pipe leaves
+    monkeypatch.setattr(extraction, "duration", lambda path: 1e12)
+    summary = run(tokenizer, data, tmp_path)
+    seconds = sum(SECONDS.values())
+    frame = 512 / 24000
+    assert seconds <= 3600 * summary["hours"] < seconds + 5 * frame
 
 
 def test_entropy_is_that_of_the_codes(tokenizer, data, tmp_path):
