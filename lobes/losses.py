@@ -6,7 +6,7 @@ Shapes: B items of a batch, T samples, F frequency bins, M mel bands, N frames.
 import torch
 from torch import nn
 
-from speechbrain_flowmac.lobes.features import mel_filterbank
+from speechbrain_flowmac.lobes.mel_scale import mel_filterbank
 
 __all__ = ["AdversarialLoss", "MultiResolutionSTFTLoss", "MultiScaleMelLoss"]
 

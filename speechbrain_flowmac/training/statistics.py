@@ -11,7 +11,7 @@ import torch
 from speechbrain.utils.distributed import run_on_main
 from tqdm import tqdm
 
-from speechbrain_flowmac.lobes.features import RunningStatistics
+from speechbrain_flowmac.lobes.normalizer import RunningStatistics
 from speechbrain_flowmac.training.data import Audio, make_dataset
 
 logger = logging.getLogger(__name__)

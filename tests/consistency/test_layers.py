@@ -4,6 +4,7 @@ recipes -> speechbrain_flowmac -> speechbrain_flowmac.codec -> lobes -> torch
 """
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,36 @@ def test_the_codec_imports_only_lobes(name):
     for imported in _imports(ROOT / "speechbrain_flowmac" / f"{name}.py"):
         if imported.startswith("speechbrain_flowmac"):
             assert imported.startswith(below[: 1 + (name != "codec")])
+
+
+@pytest.mark.parametrize(
+    "old, new, names",
+    [
+        (
+            "bigvgan",
+            "snake",
+            "half_band_filter LowPass Snake AntiAliasedSnake",
+        ),
+        ("bigvgan", "weight_norm", "add_weight_norm fold_weight_norm"),
+        ("features", "lengths", "num_frames length_mask absolute_lengths"),
+        ("features", "mel_scale", "hz_to_mel mel_to_hz mel_filterbank"),
+        ("features", "normalizer", "MelNormalizer RunningStatistics"),
+        (
+            "istft_vocoder",
+            "heads",
+            "Head FreePhaseHead MultiBandHead HarmonicNoiseHead",
+        ),
+    ],
+)
+def test_names_in_the_yaml_of_others_stay_where_they_were(old, new, names):
+    old, new = (
+        importlib.import_module(f"speechbrain_flowmac.lobes.{name}")
+        for name in (old, new)
+    )
+    for name in names.split():
+        found = getattr(old, name)
+        assert found is getattr(new, name)
+        assert found.__module__ == new.__name__
 
 
 def test_the_package_does_not_import_recipes_or_tests():

@@ -21,7 +21,7 @@ from libritts_prepare import prepare_libritts
 from safetensors.torch import save_file
 
 from speechbrain_flowmac import FlowMACCodec
-from speechbrain_flowmac.lobes.features import RunningStatistics
+from speechbrain_flowmac.lobes.normalizer import RunningStatistics
 from speechbrain_flowmac.training.experiment import (
     audio_items,
     load,

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import torch
 
-from speechbrain_flowmac.lobes.bigvgan import BigVGAN, fold_weight_norm
+from speechbrain_flowmac.lobes.bigvgan import BigVGAN
 from speechbrain_flowmac.lobes.features import MelSettings
+from speechbrain_flowmac.lobes.weight_norm import fold_weight_norm
 from speechbrain_flowmac.models.importers.base import Importer, compact
 from speechbrain_flowmac.models.loading import (
     HPARAMS_FILE,
