@@ -183,7 +183,7 @@ def complain(error, debug, source=None):
     say(f"flowmac: error: {text}", sys.stderr)
 
 
-def add_command(commands, name, function, text):
+def add_command(commands, name, function, text, **options):
     """Adds a command to the command line.
 
     Arguments
@@ -196,14 +196,17 @@ def add_command(commands, name, function, text):
         Takes the parsed arguments, returns the exit code.
     text : str
         What it does, in a sentence.
+    **options
+        As `add_parser` takes them.
 
     Returns
     -------
     argparse.ArgumentParser
         For the command's own arguments.
     """
+    options = {"description": text, **options}
     command = commands.add_parser(
-        name, help=text, description=text, allow_abbrev=False
+        name, help=text, allow_abbrev=False, **options
     )
     command.add_argument("--debug", action="store_true", help="show tracebacks")
     command.set_defaults(run=function)

@@ -11,6 +11,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from speechbrain_flowmac import console
 from speechbrain_flowmac.console import (
     UsageError,
     complain,
@@ -62,15 +63,14 @@ def add_command(commands):
     >>> parser.parse_args(line.split()).systems[0]
     'flowmac:8'
     """
-    command = commands.add_parser(
+    command = console.add_command(
+        commands,
         "evaluate",
-        help="Compare codecs: rates, scores, speeds, and a page to listen.",
+        evaluate,
+        "Compare codecs: rates, scores, speeds, and a page to listen.",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
-    command.add_argument("--debug", action="store_true", help="show tracebacks")
-    command.set_defaults(run=evaluate)
     command.add_argument(
         "--data",
         required=True,

@@ -10,6 +10,8 @@ import io
 import math
 import re
 
+from speechbrain_flowmac import console
+
 # What begins a formula (OWASP, "CSV injection"), in a cell or in what becomes
 # one where cells end at semicolons or tabs
 FORMULA = re.compile(r"(^|[,;\t\r\n])(?=[=+\-@\t\r\n＝＋－＠])")
@@ -77,11 +79,7 @@ def printable(value):
     >>> print(printable("two\\nwords and \\x1b[31m"))
     two words and \\x1b[31m
     """
-    line = " ".join(str(value).split())
-    return "".join(
-        x if x.isprintable() else x.encode("unicode_escape").decode()
-        for x in line
-    )
+    return console.printable(" ".join(str(value).split()))
 
 
 def markdown_code(text):

@@ -128,21 +128,21 @@ def systems_under_test(results, names=None):
     """Labels, by name, of the systems that listeners will rate, beside
     reference and anchors.
 
-        Arguments
-        ---------
-        results : Results
-            Of the evaluation.
-        names : list of str or None
-            Which; None for all that ran.
+    Arguments
+    ---------
+    results : Results
+        Of the evaluation.
+    names : list of str or None
+        Which; None for all that ran.
 
-        Example
-        -------
-        >>> from speechbrain_flowmac.evaluation.results import (
-        ...     Results,
-        ...     SystemInfo,
-        ... )
-        >>> systems_under_test(Results([SystemInfo("opus:6", "Opus")], [], []))
-        {'opus:6': 'Opus'}
+    Example
+    -------
+    >>> from speechbrain_flowmac.evaluation.results import (
+    ...     Results,
+    ...     SystemInfo,
+    ... )
+    >>> systems_under_test(Results([SystemInfo("opus:6", "Opus")], [], []))
+    {'opus:6': 'Opus'}
     """
     known = {
         system.name: system
@@ -196,11 +196,11 @@ def loudness(signal, sample_rate):
     """Integrated loudness in LUFS (ITU-R BS.1770-4) of a signal [T] of at
     least 0.4 s; minus infinity for silence.
 
-        Example
-        -------
-        >>> tone = np.sin(2 * np.pi * 997 * np.arange(48000) / 48000)
-        >>> round(loudness(tone, 48000), 1)  # BS.1770: -3.01
-        -3.1
+    Example
+    -------
+    >>> tone = np.sin(2 * np.pi * 997 * np.arange(48000) / 48000)
+    >>> round(loudness(tone, 48000), 1)  # BS.1770: -3.01
+    -3.1
     """
     import torch
     from torchaudio.functional import loudness as measure

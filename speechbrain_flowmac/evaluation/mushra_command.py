@@ -7,7 +7,7 @@ import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from speechbrain_flowmac.console import UsageError, whole_number
+from speechbrain_flowmac.console import UsageError, add_command, whole_number
 
 
 @contextmanager
@@ -94,21 +94,8 @@ def mushra_results(args):
 def add_commands(subparsers):
     """Adds both commands to what `add_subparsers` returned."""
 
-    def add(name, function, text):
-        command = subparsers.add_parser(
-            name, help=text, description=text, allow_abbrev=False
-        )
-        command.add_argument(
-            "--debug", action="store_true", help="show tracebacks"
-        )
-        command.set_defaults(run=function)
-        return command
-
-    command = add(
-        "mushra",
-        mushra,
-        "Make a MUSHRA listening test for webMUSHRA of an evaluation.",
-    )
+    text = "Make a MUSHRA listening test for webMUSHRA of an evaluation."
+    command = add_command(subparsers, "mushra", mushra, text)
     command.add_argument(
         "--report",
         required=True,
@@ -143,11 +130,8 @@ def add_commands(subparsers):
         help="shown to listeners (default: %(default)s)",
     )
 
-    command = add(
-        "mushra-results",
-        mushra_results,
-        "Analyse the ratings that webMUSHRA collected.",
-    )
+    text = "Analyse the ratings that webMUSHRA collected."
+    command = add_command(subparsers, "mushra-results", mushra_results, text)
     command.add_argument(
         "ratings", nargs="+", metavar="CSV", help="webMUSHRA's mushra.csv"
     )

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from speechbrain_flowmac.evaluation.results import REFERENCE
+from speechbrain_flowmac.evaluation.tables import BLANK
 
 # Kinds of metrics, in the order of the columns
 KINDS = {
     "intrusive": "Intrusive: compared with the reference",
     "reference_free": "Reference-free",
 }
-BLANK = "–"
 
 
 @dataclass

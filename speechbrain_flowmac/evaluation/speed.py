@@ -137,13 +137,13 @@ def enough(recordings, seconds=SECONDS):
     """Yields the first recordings, as many as make so many seconds; what is
     longer is cut there.
 
-        Example
-        -------
-        >>> import numpy as np
-        >>> from speechbrain_flowmac.evaluation.systems import Recording
-        >>> recording = Recording("a.wav", np.zeros(8000), 8000)
-        >>> len(list(enough([recording] * 9, seconds=2.5)))
-        3
+    Example
+    -------
+    >>> import numpy as np
+    >>> from speechbrain_flowmac.evaluation.systems import Recording
+    >>> recording = Recording("a.wav", np.zeros(8000), 8000)
+    >>> len(list(enough([recording] * 9, seconds=2.5)))
+    3
     """
     found = 0.0
     for recording in recordings:

@@ -44,18 +44,18 @@ def reference_free(function):
     """Gives metrics of the decoded signal a common way with bad input: NaN
     for no samples, and a `ValueError` unless both signals are [T].
 
-        Example
-        -------
-        >>> import numpy as np
-        >>> @reference_free
-        ... def peak(reference, decoded, sample_rate):
-        ...     return float(np.abs(decoded).max())
-        >>> peak(np.zeros(3), np.ones(3), 16000)
-        1.0
-        >>> peak(np.zeros(3), np.ones(4), 16000)
-        Traceback (most recent call last):
-            ...
-        ValueError: reference and decoded must both be [T], found [3] and [4]
+    Example
+    -------
+    >>> import numpy as np
+    >>> @reference_free
+    ... def peak(reference, decoded, sample_rate):
+    ...     return float(np.abs(decoded).max())
+    >>> peak(np.zeros(3), np.ones(3), 16000)
+    1.0
+    >>> peak(np.zeros(3), np.ones(4), 16000)
+    Traceback (most recent call last):
+        ...
+    ValueError: reference and decoded must both be [T], found [3] and [4]
     """
 
     @wraps(function)

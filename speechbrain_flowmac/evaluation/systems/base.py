@@ -168,10 +168,10 @@ def to_pcm16(signal):
     """Rounds a signal, float [T], to int16; what is beyond -1..1 is clipped,
     never wrapped.
 
-        Example
-        -------
-        >>> to_pcm16(np.array([-1.5, -1.0, 0.5, 1.0]))
-        array([-32768, -32768,  16384,  32767], dtype=int16)
+    Example
+    -------
+    >>> to_pcm16(np.array([-1.5, -1.0, 0.5, 1.0]))
+    array([-32768, -32768,  16384,  32767], dtype=int16)
     """
     return np.clip(np.rint(signal * 32768), -32768, 32767).astype(np.int16)
 

@@ -21,11 +21,11 @@ def packets(data):
         Checksums are not looked at: this counts, the decoder checks. ValueError
         if this is no Ogg file, ends too early, or lacks a page.
 
-        Example
-        -------
-        >>> page = b"OggS" + bytes(22) + bytes([2, 3, 2]) + b"abcde"
-        >>> packets(page)
-        [b'abc', b'de']
+    Example
+    -------
+    >>> page = b"OggS" + bytes(22) + bytes([2, 3, 2]) + b"abcde"
+    >>> packets(page)
+    [b'abc', b'de']
     """
     found, begun, position = [], None, 0
     while position < len(data):
