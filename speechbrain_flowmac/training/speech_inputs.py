@@ -1,6 +1,7 @@
 """What a recogniser hears: stored tokens, or the codec's own log-mels."""
 
 import json
+import logging
 from pathlib import Path
 
 import torch
@@ -9,6 +10,8 @@ from speechbrain.utils.data_pipeline import DynamicItem
 from speechbrain_flowmac.tokens.extraction import extract
 from speechbrain_flowmac.tokens.stores import TarStore, TarTokens
 from speechbrain_flowmac.training.data import read_crop
+
+logger = logging.getLogger(__name__)
 
 
 class TokenInputs(TarTokens):
@@ -44,7 +47,15 @@ class TokenInputs(TarTokens):
             Manifest of the tokens, and what stands for {token_root} in it.
         """
         utterances = json.loads(Path(manifest).read_text(encoding="utf-8"))
-        extract(self.tokenizer, utterances, folder, data_folder, TarStore())
+        summary = extract(
+            self.tokenizer, utterances, folder, data_folder, TarStore()
+        )
+        if summary["failures"]:
+            logger.warning(
+                "%d utterances have no tokens and are left out: see %s",
+                len(summary["failures"]),
+                Path(folder, "summary.json"),
+            )
         return str(Path(folder, "tokens.json")), str(folder)
 
 

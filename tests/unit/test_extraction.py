@@ -1,6 +1,8 @@
 """Extraction in this process: exact tokens, broken audio, going on."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from speechbrain_flowmac.tokens.extraction import (
 )
 from speechbrain_flowmac.tokens.stores import NpyStore, TarStore
 from speechbrain_flowmac.tokens.summary import describe
+from speechbrain_flowmac.training.speech_inputs import TokenInputs
 
 SECONDS = {"a": 0.7, "b": 0.31, "c": 1.2, "d": 0.3, "e": 3.0}
 
@@ -124,6 +127,16 @@ def test_what_holds_no_sound_is_listed_and_the_rest_goes_on(
     entries = json.loads((tmp_path / "tokens.json").read_text())
     assert sorted(entries) == ["a", "b", "c"]
     assert "4 utterances have no tokens" in describe(summary)
+
+
+def test_a_training_is_told_what_is_left_out(tokenizer, data, tmp_path, caplog):
+    listed = tmp_path / "train.json"
+    listed.write_text(json.dumps(manifest("a", "nan", "empty")))
+    inputs = TokenInputs(tokenizer, num_codebooks=2)
+    path, root = inputs.prepare(listed, data, tmp_path / "tokens")
+    assert list(json.loads(Path(path).read_text())) == ["a"]
+    assert "2 utterances have no tokens" in caplog.text
+    assert f"{root}{os.sep}summary.json" in caplog.text
 
 
 def test_nothing_but_failures_is_summed_up_too(tokenizer, data, tmp_path):
