@@ -9,6 +9,12 @@ frame, so that a mel of twice the frame rate gives the same token rate.
 from torch import nn
 
 
+def join_frames(x, stride):
+    """[B, N, M] to [B, ceil(N / stride), stride * M], zeros behind the end."""
+    x = nn.functional.pad(x, (0, 0, 0, -x.shape[1] % stride))
+    return x.unflatten(1, (-1, stride)).flatten(2)
+
+
 def stride_mask(mask, stride):
     """Mask [B, N * stride] of mel frames to that of token frames, or None.
 
@@ -63,12 +69,8 @@ class MelEncoder(nn.Module):
         """
         if mask is not None:
             mel = mel * mask.unsqueeze(-1)
-        missing = -mel.shape[1] % self.stride
-        if missing:
-            mel = nn.functional.pad(mel, (0, 0, 0, missing))
-            if mask is not None:
-                mask = nn.functional.pad(mask, (0, missing))
-        x = self.project_in(mel.unflatten(1, (-1, self.stride)).flatten(2))
+            mask = nn.functional.pad(mask, (0, -mel.shape[1] % self.stride))
+        x = self.project_in(join_frames(mel, self.stride))
         x = self.trunk(x, stride_mask(mask, self.stride))
         return self.project_out(self.norm(x))
 

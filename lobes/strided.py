@@ -7,8 +7,8 @@ spread again before the decoder.
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
+from speechbrain_flowmac.lobes.encoder import join_frames
 from speechbrain_flowmac.lobes.lengths import num_frames
 
 
@@ -53,8 +53,7 @@ class PooledEncoder(nn.Module):
         x = self.encoder(mel, mask)
         if mask is not None:
             x = x * mask.unsqueeze(-1)
-        x = F.pad(x, (0, 0, 0, -x.shape[1] % self.stride))
-        return self.pool(x.unflatten(1, (-1, self.stride)).flatten(2))
+        return self.pool(join_frames(x, self.stride))
 
 
 class BottleneckDecoder(nn.Module):

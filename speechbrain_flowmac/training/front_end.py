@@ -10,6 +10,8 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from speechbrain_flowmac.lobes.encoder import join_frames
+
 
 class LinearFit:
     """Least squares with an intercept, y = W x + b, over batches, in float64.
@@ -126,7 +128,7 @@ def move_codec(old, new, batches):
 def _stacked_mels(codec, wav):
     """Normalised mels [B, N, stride * M], a row for each token frame."""
     mel = codec.normalizer(codec.features(wav))
-    return mel.unflatten(1, (-1, codec.encoder.stride)).flatten(2)
+    return join_frames(mel, codec.encoder.stride)
 
 
 def move_vocoder(old, new, old_features, new_features, batches, more, lr=2e-3):

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from speechbrain.utils.data_pipeline import DynamicItem
 
+from speechbrain_flowmac.lobes.encoder import join_frames
 from speechbrain_flowmac.tokens.extraction import extract
 from speechbrain_flowmac.tokens.stores import TarStore, TarTokens
 from speechbrain_flowmac.training.data import read_crop
@@ -62,6 +63,8 @@ class TokenInputs(TarTokens):
 class MelInputs(DynamicItem):
     """Normalised log-mels, as the codec's encoder gets them.
 
+    Those of a token frame are one row, so that mels have the rate of tokens.
+
     Arguments
     ---------
     tokenizer : FlowMACTokenizer
@@ -80,7 +83,7 @@ class MelInputs(DynamicItem):
 
     @torch.no_grad()
     def __call__(self, path):
-        """Returns float32 [N, M]."""
+        """Returns float32 [N, stride * M]."""
         signal = read_crop(path, None, self.codec.mel_settings.sample_rate)
         mel, _, _ = self.codec.analyse(signal.unsqueeze(0))
-        return mel[0]
+        return join_frames(mel, self.codec.encoder.stride)[0]

@@ -48,8 +48,7 @@ def test_every_key_of_the_yaml_is_used(path):
     options = RunOptions().as_dict()
     for key in keys:
         used = (
-            f"!ref <{key}>" in text
-            or f"<{key}>/" in text
+            re.search(rf"!ref [^#\n]*<{key}>", text)
             or f'hparams["{key}"]' in code
             or f"hparams.{key}" in code
             or f'hparams, "{key}"' in code

@@ -10,13 +10,33 @@ import torch
 from tiny_model import make_tiny_model
 
 from speechbrain_flowmac import FlowMACCodec
-from speechbrain_flowmac.bitstream import read_tokens
+from speechbrain_flowmac.bitstream import (
+    StreamHeader,
+    read_tokens,
+    write_tokens,
+)
 from speechbrain_flowmac.identity import legacy_fingerprint
 from speechbrain_flowmac.inference import FingerprintMismatchError
 from speechbrain_flowmac.models.loading import MODELS_FOLDER
 
 MODEL = "flowmac-24khz-3kbps"
-OLD_STREAM = Path(__file__).parents[1] / "support" / "shipped_v1.fmac"
+SUPPORT = Path(__file__).parents[1] / "support"
+# two seconds of the example, by the model that ships and by the first one
+STREAM = SUPPORT / "shipped.fmac"
+FIRST_MODEL_STREAM = SUPPORT / "shipped_v1.fmac"
+# in dB, of tenths of those two seconds when the model was released
+LEVELS = [
+    -24.11,
+    -21.00,
+    -18.93,
+    -17.59,
+    -16.74,
+    -18.06,
+    -16.86,
+    -19.52,
+    -21.79,
+    -21.52,
+]
 
 
 @pytest.fixture(scope="module")
@@ -108,35 +128,56 @@ def test_a_better_decoder_reads_old_files(codec, tmp_path):
 # files that were written before
 
 
+def test_a_stream_of_version_1_states_the_hash_of_the_whole_codec(
+    codec, tmp_path
+):
+    tokens = np.zeros((1, 3, codec.num_codebooks), np.int64)
+    header = StreamHeader(
+        legacy_fingerprint(codec.codec)[:8],
+        sample_rate=codec.sample_rate,
+        hop_length=codec.hop_length,
+        num_codebooks=codec.num_codebooks,
+        bits_per_code=codec.bits_per_code,
+        num_samples=3 * codec.hop_length - 1,
+    )
+    assert header.version == 1
+    write_tokens(tmp_path / "old.fmac", header, tokens)
+    codec.decompress(tmp_path / "old.fmac", tmp_path / "a.wav")
+    wav, _ = soundfile.read(tmp_path / "a.wav")
+    assert len(wav) == header.num_samples
+    # what it covers is more than the tokens
+    with torch.no_grad():
+        codec.codec.decoder.project_out.bias.add_(0.1)
+    with pytest.raises(FingerprintMismatchError, match="another model"):
+        codec.decompress(tmp_path / "old.fmac", tmp_path / "b.wav")
+    assert not (tmp_path / "b.wav").exists()
+
+
 def test_the_shipped_model_is_who_it_was(shipped):
-    header = read_tokens(OLD_STREAM)[0].header
-    assert header.fingerprint == legacy_fingerprint(shipped.codec)[:8]
-    assert header.fingerprint != shipped.fingerprint[:8]
-    shipped.check_stream(header)
+    header = read_tokens(STREAM)[0].header
+    assert header.fingerprint == shipped.fingerprint[:8]
 
 
-def test_old_files_are_read_with_the_shipped_model(shipped, tmp_path):
-    """Levels in dB of tenths of two seconds, as they were then."""
-    shipped.decompress(OLD_STREAM, tmp_path / "out.wav", seed=3)
+def test_the_shipped_model_decodes_as_it_did(shipped, tmp_path):
+    shipped.decompress(STREAM, tmp_path / "out.wav", seed=3)
     wav, rate = soundfile.read(tmp_path / "out.wav")
     assert (len(wav), rate) == (48000, 24000)
     power = np.square(wav.reshape(10, -1)).mean(1)
-    then = [-24.83, -24.75, -22.57, -22.55, -20.99]
-    then += [-21.96, -20.77, -22.13, -22.87, -24.08]
-    np.testing.assert_allclose(10 * np.log10(power), then, atol=0.1)
+    np.testing.assert_allclose(10 * np.log10(power), LEVELS, atol=0.1)
 
 
 def test_the_shipped_model_writes_the_tokens_it_wrote(shipped, tmp_path):
     wav, rate = soundfile.read(MODELS_FOLDER / MODEL / "example.wav")
     soundfile.write(tmp_path / "a.wav", wav[24000:72000], rate)
     shipped.compress(tmp_path / "a.wav", tmp_path / "a.fmac")
-    old, new = (read_tokens(p)[1] for p in (OLD_STREAM, tmp_path / "a.fmac"))
-    assert old.shape == new.shape == (1, 94, 8)
+    then, now = (read_tokens(p)[1] for p in (STREAM, tmp_path / "a.fmac"))
+    assert then.shape == now.shape == (1, 94, 8)
     # another processor may round a tie the other way
-    assert (old == new).mean() > 0.98
+    assert (then == now).mean() > 0.98
 
 
-def test_another_models_old_files_are_refused(codec, tmp_path):
+@pytest.mark.parametrize("stream", [STREAM, FIRST_MODEL_STREAM])
+def test_another_models_files_are_refused(codec, tmp_path, stream):
     with pytest.raises(FingerprintMismatchError, match="another model"):
-        codec.decompress(OLD_STREAM, tmp_path / "out.wav")
+        codec.decompress(stream, tmp_path / "out.wav")
     assert not list(tmp_path.iterdir())

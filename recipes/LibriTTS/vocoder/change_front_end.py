@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Moves a trained model to the front end of other configurations.
 
-> python recipes/LibriTTS/vocoder/change_front_end.py flowmac-24khz-3kbps \
+> python recipes/LibriTTS/vocoder/change_front_end.py my_model \
       hparams/flowmac_bigvgan_v2.yaml hparams/harmonic_vocoder_256.yaml \
       results/moved --data_folder=/path/to/LibriTTS
 
