@@ -139,14 +139,18 @@ def test_casting_there_and_back_leaves_the_state_as_it_was(codec):
 
 @pytest.mark.parametrize("cast", ["half", "bfloat16", "double"])
 def test_a_codec_that_is_cast_decodes(codec, batch, tokens, cast):
-    """Sound of nearly the same mel: phases follow a pitch that is rounded."""
+    """Phases follow a pitch that is rounded: no more than another seed does."""
     expected = codec.decode_batch(tokens, batch[1])
     other = getattr(copy.deepcopy(codec), cast)()
     found = other.decode_batch(tokens, batch[1])
     assert found.shape == expected.shape and found.dtype == torch.float32
     features = codec.codec.features
-    distance = (features(found) - features(expected))[:2].abs().mean()
-    assert distance < (1e-3 if cast == "double" else 0.2)
+
+    def distance(decoded):
+        return (features(decoded) - features(expected))[:2].abs().mean()
+
+    another_seed = distance(codec.decode_batch(tokens, batch[1], seed=1))
+    assert distance(found) < (1e-3 if cast == "double" else another_seed)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

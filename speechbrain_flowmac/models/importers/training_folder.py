@@ -41,7 +41,7 @@ class TrainingFolder(Importer):
         """Averaged weights, compact; none of a part that was not trained."""
         path = Path(source) / HPARAMS_FILE
         settings = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
-        if part not in settings["modules"]:
+        if part not in settings.get("modules", [part]):
             return {}
         return compact(fold_weight_norm(averaged_weights(source)))
 
