@@ -1,7 +1,7 @@
 """Distillation of a flow into a mean flow, whose one step is its many.
 
-A trained field, the teacher, carries noise to a mel in n steps. Between any two
-points of that path the mean velocity is known,
+A trained field, the teacher, carries noise to a mel in many steps, guided or
+not. Between any two points of that path the mean velocity is known,
 
     u(x_t, t, r) = (x_r - x_t) / (r - t)
 
@@ -10,12 +10,13 @@ part between random points, so that it samples in any number of steps. Unlike
 mean flow it needs no derivative and its targets hold no noise; what the
 teacher cannot do, the student will not. Luhman and Luhman, "Knowledge
 Distillation in Iterative Generative Models" (2101.02388), for flow maps as in
-Boffi et al. (2406.07507).
+Boffi et al. (2406.07507), and of guidance as in Meng et al. (2210.03142).
 """
 
 import torch
 
 from speechbrain_flowmac.lobes.flow import FlowLosses, clear_padding
+from speechbrain_flowmac.lobes.guidance import GuidedField
 from speechbrain_flowmac.lobes.mean_flow import MeanFlow, item_mean
 
 
@@ -28,8 +29,8 @@ class FlowDistillation(MeanFlow):
         As for `MeanFlow`.
     teacher : torch.nn.Module
         A trained velocity, of one time; it stays as it is.
-    n_steps : int
-        Euler steps of the teacher.
+    sampling : Sampling
+        How the teacher samples: its solver, its steps, its guidance.
     pairs : int
         Pairs of points to learn from each path.
     whole_fraction : float
@@ -40,12 +41,13 @@ class FlowDistillation(MeanFlow):
     Example
     -------
     >>> from speechbrain_flowmac.lobes.convnext import ConvNeXt
+    >>> from speechbrain_flowmac.lobes.sampling import Sampling
     >>> from speechbrain_flowmac.lobes.vector_field import ConvNeXtField
     >>> field, teacher = (
     ...     ConvNeXtField(4, ConvNeXt(8, 1, condition_dim=8), num_times)
     ...     for num_times in (2, 1)
     ... )
-    >>> flow = FlowDistillation(field, teacher)
+    >>> flow = FlowDistillation(field, teacher, Sampling(n_steps=16))
     >>> mel, mu = torch.randn(2, 5, 4), torch.randn(2, 5, 4)
     >>> flow(mel, mu, None, torch.Generator().manual_seed(0)).total.shape
     torch.Size([])
@@ -57,7 +59,7 @@ class FlowDistillation(MeanFlow):
         self,
         field,
         teacher,
-        n_steps=16,
+        sampling,
         pairs=4,
         whole_fraction=0.5,
         sigma_min=1e-4,
@@ -66,7 +68,7 @@ class FlowDistillation(MeanFlow):
     ):
         super().__init__(field, sigma_min, power=power, eps=eps)
         self.teacher = teacher.requires_grad_(False)
-        self.n_steps = n_steps
+        self.sampling = sampling
         self.pairs = pairs
         self.whole_fraction = whole_fraction
 
@@ -85,30 +87,37 @@ class FlowDistillation(MeanFlow):
         items = torch.arange(len(mel), device=mel.device).repeat(self.pairs)
         x_t, x_r = path[first, items], path[last, items]
         mask = None if mask is None else mask[items]
-        times = torch.stack([first, last], dim=1) / self.n_steps
+        times = self.sampling.grid.to(x_t)[torch.stack([first, last], dim=1)]
         span = (times[:, 1] - times[:, 0])[:, None, None]
-        u = self.field(x_t, times.to(x_t), mu[items], mask)
+        u = self.field(x_t, times, mu[items], mask)
         mse = item_mean((u.float() - (x_r - x_t) / span).square(), mask)
         return FlowLosses(self.weighted(mse).mean(), mse.mean().detach())
 
     @torch.no_grad()
     def path_of_teacher(self, noise, mu, mask):
         """The states of the teacher's steps, [n_steps + 1, B, N, M]."""
+        sampling = self.sampling
+        field = GuidedField(
+            self.teacher,
+            sampling.guidance,
+            sampling.rescale,
+            sampling.guidance_interval,
+        )
         path = [noise]
-        for step in range(self.n_steps):
-            t = noise.new_full((len(noise),), step / self.n_steps)
-            v = self.teacher(path[-1], t, mu, mask)
-            path.append(path[-1] + v / self.n_steps)
+        for times in sampling.grid.unfold(0, 2, 1):
+            step = sampling.solver(
+                lambda x, t: field(x, t, mu, mask), path[-1], times
+            )
+            path.append(step.x)
         return torch.stack(path)
 
     def draw_pairs(self, batch_size, generator):
         """Indices of points, the earlier and the later, [pairs * B] each."""
         shape, device = (2, self.pairs * batch_size), generator.device
         u = torch.rand(shape, generator=generator, device=device)
-        first = (u[0] * self.n_steps).long()
-        last = first + 1 + (u[1] * (self.n_steps - first)).long()
+        n_steps = self.sampling.n_steps
+        first = (u[0] * n_steps).long()
+        last = first + 1 + (u[1] * (n_steps - first)).long()
         whole = torch.rand(shape[1], generator=generator, device=device)
         whole = whole < self.whole_fraction
-        return first.masked_fill(whole, 0), last.masked_fill(
-            whole, self.n_steps
-        )
+        return first.masked_fill(whole, 0), last.masked_fill(whole, n_steps)

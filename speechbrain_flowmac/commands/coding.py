@@ -100,7 +100,9 @@ def sampling_changes(args):
     return {
         "n_steps": args.steps,
         "solver": args.solver,
+        "temperature": args.temperature,
         "guidance": args.guidance,
+        "rescale": args.rescale,
     }
 
 
@@ -296,10 +298,22 @@ def add_decoder(parser):
         help="euler, midpoint, heun or rk4; default: the model's",
     )
     group.add_argument(
+        "--temperature",
+        type=finite_number,
+        metavar="X",
+        help="of the noise that sampling starts from; default: the model's",
+    )
+    group.add_argument(
         "--guidance",
         type=finite_number,
         metavar="W",
         help="scale of classifier-free guidance; default: the model's",
+    )
+    group.add_argument(
+        "--rescale",
+        type=finite_number,
+        metavar="X",
+        help="of the guided field to its spread, 0..1; default: the model's",
     )
     group.add_argument(
         "--seed",

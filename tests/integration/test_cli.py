@@ -271,6 +271,19 @@ def test_solver(succeeds, here):
     assert not np.array_equal(*sounds)
 
 
+def test_temperature(succeeds, here):
+    write_audio(here / "a.wav")
+    succeeds("encode", "a.wav")
+    sounds = []
+    for temperature in (0, 1):
+        succeeds(
+            *("decode", "a.fmac", "-o", "b.wav", "--overwrite"),
+            *("--steps", 2, "--temperature", temperature),
+        )
+        sounds.append(read_audio("b.wav"))
+    assert not np.array_equal(*sounds)
+
+
 # Where files come from and go to
 
 
@@ -741,6 +754,8 @@ def test_a_header_that_claims_years_is_not_believed(fails, stream, version):
         ("0..", ["reconstruct", "a.wav", "--seed", 2**64]),
         ("0 or more", ["reconstruct", "a.wav", "--guidance", "nan"]),
         ("condition_dropout", ["reconstruct", "a.wav", "--guidance", 1]),
+        ("0..1", ["reconstruct", "a.wav", "--rescale", 2]),
+        ("0 or more", ["reconstruct", "a.wav", "--temperature", "-1"]),
         ("must be one of", ["reconstruct", "a.wav", "-o", "b.xyz"]),
         ("--on-damage", ["decode", "a.wav", "--on-damage", "ignore"]),
         ("--nonsense", ["encode", "a.wav", "--nonsense"]),

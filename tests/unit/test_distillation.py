@@ -1,5 +1,6 @@
 """Distillation of a flow into one step."""
 
+import pytest
 import torch
 from small_flows import SmallField, distance_of_samples, train
 
@@ -10,6 +11,7 @@ from speechbrain_flowmac.lobes.residual_field import (
     ResidualField,
 )
 from speechbrain_flowmac.lobes.sampling import Sampling
+from speechbrain_flowmac.lobes.solvers import Midpoint, Sway
 
 
 class Known(torch.nn.Module):
@@ -30,29 +32,37 @@ def test_the_mean_of_the_teacher_has_no_loss():
         flow = FlowDistillation(
             MeanResidualField(Known(), 0.3),
             ResidualField(Known(), 0.3),
-            n_steps,
+            Sampling(n_steps),
         )
         mel, mu = torch.randn(2, 4, 7, 3, generator=generator())
         errors.append(flow(mel, mu, None, generator(1)).mse)
     assert errors[1] < 1e-3 and errors[1] < errors[0] / 20
 
 
-def test_paths_are_those_of_the_solver():
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(n_steps=8),
+        Sampling(n_steps=4, solver=Midpoint(), schedule=Sway()),
+        Sampling(n_steps=4, guidance=0.5, rescale=0.75),
+    ],
+)
+def test_paths_are_those_of_the_sampler(sampling):
     flow = FlowDistillation(
-        MeanResidualField(Known(), 0.3), ResidualField(Known(), 0.3), n_steps=8
+        MeanResidualField(Known(), 0.3), ResidualField(Known(), 0.3), sampling
     )
     noise, mu = torch.randn(2, 2, 7, 3, generator=generator())
     path = flow.path_of_teacher(noise, mu, None)
-    assert torch.equal(path[0], noise) and len(path) == 9
-    expected = FlowMatching(flow.teacher).sample(
-        noise, mu, None, Sampling(n_steps=8)
+    assert torch.equal(path[0], noise) and len(path) == sampling.n_steps + 1
+    expected = FlowMatching(flow.teacher, condition_dropout=0.1).sample(
+        noise, mu, None, sampling
     )
     torch.testing.assert_close(path[-1], expected)
 
 
 def test_pairs_are_ordered_and_as_often_whole_as_said():
     flow = FlowDistillation(
-        SmallField(2), SmallField(1), n_steps=8, whole_fraction=0.4
+        SmallField(2), SmallField(1), Sampling(8), whole_fraction=0.4
     )
     first, last = flow.draw_pairs(5000, generator())
     assert (first < last).all() and first.min() == 0 and last.max() == 8
@@ -65,7 +75,12 @@ def test_one_step_of_the_student_is_many_of_the_teacher():
     plain = train(FlowMatching, num_times=1)
     before = [p.clone() for p in plain.parameters()]
     student = train(
-        FlowDistillation, 2, steps=300, batch=100, teacher=plain.field
+        FlowDistillation,
+        2,
+        steps=300,
+        batch=100,
+        teacher=plain.field,
+        sampling=Sampling(n_steps=16),
     )
     for a, b in zip(before, plain.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -77,7 +92,9 @@ def test_one_step_of_the_student_is_many_of_the_teacher():
 
 def test_padding_changes_nothing():
     flow = FlowDistillation(
-        MeanResidualField(Known(), 0.3), ResidualField(Known(), 0.2)
+        MeanResidualField(Known(), 0.3),
+        ResidualField(Known(), 0.2),
+        Sampling(n_steps=16),
     )
     mel, mu = torch.randn(2, 2, 7, 3, generator=generator())
     mask = torch.arange(7) < torch.tensor([7, 3])[:, None]
@@ -90,7 +107,7 @@ def test_padding_changes_nothing():
 
 def test_the_teacher_is_the_field_that_it_adopts():
     plain = FlowMatching(SmallField(1))
-    student = FlowDistillation(SmallField(1), SmallField(1))
+    student = FlowDistillation(SmallField(1), SmallField(1), Sampling(16))
     student.load_state_dict(student.adopt(plain.state_dict()))
     for part in (student.field, student.teacher):
         for a, b in zip(part.parameters(), plain.parameters(), strict=True):

@@ -156,12 +156,16 @@ def test_flowmac_says_what_it_is(tiny):
     assert system.name == name
     assert system.label == "FlowMAC 0.8 kbps, 4 steps, heun, tiny, seed 3"
     assert system.options == {"codebooks": 2, "steps": 4, "solver": "heun"}
+    system = make_system(f"flowmac:model={tiny}:temperature=0.7:steps=2")
+    assert system.label == "FlowMAC 3.0 kbps, 2 steps, temperature 0.7, tiny"
+    assert system.options["temperature"] == 0.7
 
 
 def test_steps_and_seeds_change_what_is_decoded(tiny):
     x = speech(5000)
     decoded = []
-    for options in ("steps=1", "steps=2", "steps=2:solver=heun", "seed=1"):
+    changes = ("steps=1", "steps=2", "steps=2:solver=heun", "seed=1")
+    for options in (*changes, "temperature=0.5"):
         system = make_system(f"flowmac:model={tiny}:{options}")
         decoded.append(system.decode(system.encode(x), x))
         again = system.decode(system.encode(x), x)
@@ -181,7 +185,7 @@ def test_fingerprint_of_flowmac_changes_with_the_output(
     # neither another place nor another way of saying the same is a change
     shutil.copytree(tiny, tmp_path / "copy")
     assert fingerprint(":steps=1:seed=0", tmp_path / "copy") == first
-    assert fingerprint(":solver=euler") == first
+    assert fingerprint(":solver=euler:temperature=1") == first
     # what is heard is also the vocoder's and the configuration's
     other = make_tiny_model(tmp_path / "other", seed=1)
     mixed = shutil.copytree(tiny, tmp_path / "mixed")
@@ -192,7 +196,7 @@ def test_fingerprint_of_flowmac_changes_with_the_output(
         text.replace("n_steps: 1", "n_steps: 1\n        temperature: 0.5")
     )
     found = [first, fingerprint(model=mixed), fingerprint(model=cooler)]
-    for option in ("steps=2", "solver=heun", "seed=1"):
+    for option in ("steps=2", "solver=heun", "seed=1", "temperature=0.9"):
         found.append(fingerprint(f":{option}"))
     found.append(make_system(f"flowmac:7:model={tiny}").fingerprint)
     monkeypatch.setattr(speechbrain_flowmac, "__version__", "next")

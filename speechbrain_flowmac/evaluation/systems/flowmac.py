@@ -29,17 +29,20 @@ from speechbrain_flowmac.models.loading import (
 )
 
 DEFAULT_MODEL = "flowmac-24khz-3kbps"
+STRENGTHS = ("temperature", "guidance", "rescale")
+"""Of sampling, in `lobes.sampling`; in options and labels if not the model's."""
 USAGE = (
-    "flowmac[:CODEBOOKS][:steps=N][:solver=NAME][:model=MODEL][:seed=N]"
-    "[:rate=HZ], where MODEL is a built-in name, a folder or a Hub id, without "
-    "':', and HZ the frame rate of one whose rate is dynamic"
+    "flowmac[:CODEBOOKS][:steps=N][:solver=NAME][:temperature=X][:guidance=W]"
+    "[:rescale=X][:model=MODEL][:seed=N][:rate=HZ], where MODEL is a built-in "
+    "name, a folder or a Hub id, without ':', and HZ the frame rate of one "
+    "whose rate is dynamic"
 )
 
 
 def make(name, family, details, options):
     """Makes `flowmac`, see `USAGE` and `make_system`."""
     known = {"steps": int, "solver": str, "model": str, "seed": _seed}
-    known["rate"] = float
+    known |= dict.fromkeys(("rate", *STRENGTHS), float)
     codebooks, options = read_name(
         name, details, options, USAGE, int, known, required=False
     )
@@ -80,6 +83,8 @@ class FlowMACSystem(System):
         Of the noise that decoding starts from.
     rate : float or None
         Of merged frames, Hz; None for the model's own.
+    **strengths
+        Those of `STRENGTHS` that are not the model's own.
 
     Example
     -------
@@ -99,6 +104,7 @@ class FlowMACSystem(System):
         model=DEFAULT_MODEL,
         seed=0,
         rate=None,
+        **strengths,
     ):
         try:
             self.network = FlowMACCodec.from_hparams(source=model)
@@ -107,11 +113,12 @@ class FlowMACSystem(System):
             raise UnavailableError(f"{name}: {first_line(error)}") from error
         self.name = name
         self.sample_rate = self.network.sample_rate
-        self.decoding = {"n_steps": steps, "solver": solver, "seed": seed}
+        changes = {"n_steps": steps, "solver": solver, **strengths}
+        self.decoding = {"seed": seed, **changes}
         self.merging = {"frame_rate": rate}
         try:
             merging = self.network.merging(**self.merging)
-            sampling = self.network.sampling(n_steps=steps, solver=solver)
+            sampling = self.network.sampling(**changes)
             quantizer = self.network.codec.quantizer
             self.codebooks = quantizer.check_num_codebooks(codebooks)
         except ValueError as error:
@@ -121,6 +128,11 @@ class FlowMACSystem(System):
             "steps": sampling.n_steps,
             "solver": type(sampling.solver).__name__.lower(),
         }
+        own = self.network.sampling()
+        for strength in STRENGTHS:
+            value = getattr(sampling, strength)
+            if value != getattr(own, strength):
+                self.options[strength] = value
         if merging is not None:
             self.options["rate"] = merging.frame_rate
         self.label = self._label(solver, model, seed)
@@ -146,6 +158,11 @@ class FlowMACSystem(System):
             parts.append(f"{rate:g} Hz")
         if solver is not None:
             parts.append(solver)
+        parts += [
+            f"{name} {self.options[name]:g}"
+            for name in STRENGTHS
+            if name in self.options
+        ]
         if model != DEFAULT_MODEL:
             parts.append(Path(model).name)
         if seed:
