@@ -20,7 +20,7 @@ from torch import nn
 
 import speechbrain_flowmac.training.brains.base as base
 import speechbrain_flowmac.training.brains.codec as codec_brain
-from speechbrain_flowmac.codec import FlowMAC
+from speechbrain_flowmac.codec import FlowMAC, Sampling
 from speechbrain_flowmac.lobes.convnext import ConvNeXt
 from speechbrain_flowmac.lobes.encoder import MelDecoder, MelEncoder
 from speechbrain_flowmac.lobes.features import (
@@ -658,8 +658,11 @@ def _step_on_a_rank(rank, folder):
 class EchoCodec(nn.Module):
     """Tokens are frame numbers; mels say how many codebooks were kept."""
 
+    sampling = Sampling(n_steps=3)
+
     def __init__(self, num_codebooks=4):
         super().__init__()
+        self.n_steps = []
         self.quantizer = SimpleNamespace(num_codebooks=num_codebooks)
 
     def encode(self, wav):
@@ -668,7 +671,8 @@ class EchoCodec(nn.Module):
         shape = (len(wav), -1, self.quantizer.num_codebooks)
         return frames[:, None].to(wav.device).expand(*shape), None
 
-    def decode(self, tokens, seed=0):
+    def decode(self, tokens, sampling, seed):
+        self.n_steps.append(sampling.n_steps)
         mel = tokens[..., :1].expand(-1, -1, SETTINGS.n_mels)
         return mel + 1000.0 * tokens.shape[-1]
 
@@ -711,6 +715,10 @@ def test_batches_have_true_mels_all_codebooks_or_fewer(device):
     assert 0.15 < counts.count(0) / len(counts) < 0.35
     # all four: 40 % of the batches and a quarter of 35 %
     assert 0.35 < counts.count(4000) / len(counts) < 0.6
+    # means and samples, of the batches that were decoded
+    n_steps = brain.hparams.codec.n_steps
+    assert set(n_steps) == {0, 3} and len(n_steps) == 200 - counts.count(0)
+    assert 0.35 < n_steps.count(0) / len(n_steps) < 0.65
     brain.seed_generators(0)
     first = brain.mels(wav, training=True).mean().item()
     assert round(first, -3) == counts[0]

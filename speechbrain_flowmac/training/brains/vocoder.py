@@ -19,6 +19,8 @@ class VocoderBrain(TrainingBrain):
     With a `codec` (a `FlowMAC`) a quarter of the batches has true mels, and the
     others those that it decodes, frame for frame: 40 % from all codebooks, the
     rest from fewer, so that the vocoder learns what each rate does to a mel.
+    Half of these are the mel decoder's own, the means, and half what the codec
+    samples, which for one Euler step of flow matching is the same.
     Validation scores the first `scored_utterances` by each of `scores`.
 
     hparams used besides those of `TrainingBrain`: features, codec,
@@ -82,7 +84,7 @@ class VocoderBrain(TrainingBrain):
             Shape [B, T]. Zeros after a short utterance are silence, and
             silence is audio.
         training : bool
-            Whether a codec may leave codebooks out.
+            Whether a codec may leave codebooks out, and its flow.
 
         Returns
         -------
@@ -102,8 +104,13 @@ class VocoderBrain(TrainingBrain):
         count = codec.quantizer.num_codebooks
         if kind > 0.65:
             count = int(torch.randint(1, count + 1, (), **draw))
+        sampling = codec.sampling
+        if training and torch.rand((), **draw) < 0.5:
+            sampling = sampling.with_changes(n_steps=0)
         mel = codec.decode(
-            tokens[..., :count], seed=self.generator.initial_seed()
+            tokens[..., :count],
+            sampling=sampling,
+            seed=self.generator.initial_seed(),
         )
         # an encoder that joins frames may have added some
         return mel[:, : num_frames(wav.shape[1], features.settings.hop_length)]
