@@ -30,7 +30,8 @@ class FlowDistillation(MeanFlow):
     teacher : torch.nn.Module
         A trained velocity, of one time; it stays as it is.
     sampling : Sampling
-        How the teacher samples: its solver, its steps, its guidance.
+        How the teacher samples: its solver, its steps, its guidance. The
+        student is to sample at the same temperature.
     pairs : int
         Pairs of points to learn from each path.
     whole_fraction : float
@@ -103,7 +104,7 @@ class FlowDistillation(MeanFlow):
             sampling.rescale,
             sampling.guidance_interval,
         )
-        path = [noise]
+        path = [sampling.temperature * noise]
         for times in sampling.grid.unfold(0, 2, 1):
             step = sampling.solver(
                 lambda x, t: field(x, t, mu, mask), path[-1], times

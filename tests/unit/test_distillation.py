@@ -44,7 +44,7 @@ def test_the_mean_of_the_teacher_has_no_loss():
     [
         Sampling(n_steps=8),
         Sampling(n_steps=4, solver=Midpoint(), schedule=Sway()),
-        Sampling(n_steps=4, guidance=0.5, rescale=0.75),
+        Sampling(n_steps=4, guidance=0.5, rescale=0.75, temperature=0.5),
     ],
 )
 def test_paths_are_those_of_the_sampler(sampling):
@@ -53,7 +53,8 @@ def test_paths_are_those_of_the_sampler(sampling):
     )
     noise, mu = torch.randn(2, 2, 7, 3, generator=generator())
     path = flow.path_of_teacher(noise, mu, None)
-    assert torch.equal(path[0], noise) and len(path) == sampling.n_steps + 1
+    assert torch.equal(path[0], sampling.temperature * noise)
+    assert len(path) == sampling.n_steps + 1
     expected = FlowMatching(flow.teacher, condition_dropout=0.1).sample(
         noise, mu, None, sampling
     )
