@@ -65,9 +65,9 @@ class ResidualQuantizer(nn.Module):
     kmeans_iterations : int
         Start the codebooks from k-means of the first batch with this many
         iterations; 0 for a random start.
-    dropout : bool
-        In training, use only a random number of codebooks per batch, so that
-        any prefix of them decodes.
+    dropout : float
+        Share of the training batches, 0..1, in which only a random number of
+        codebooks is used, so that any prefix of them decodes.
 
     Example
     -------
@@ -86,7 +86,7 @@ class ResidualQuantizer(nn.Module):
         decay=0.99,
         dead_code_threshold=1.0,
         kmeans_iterations=10,
-        dropout=True,
+        dropout=1.0,
     ):
         super().__init__()
         self.num_codebooks = num_codebooks
@@ -106,7 +106,7 @@ class ResidualQuantizer(nn.Module):
             threshold_ema_dead_code=dead_code_threshold,
             kmeans_init=kmeans_iterations > 0,
             kmeans_iters=kmeans_iterations,
-            quantize_dropout=dropout,
+            quantize_dropout=dropout > 0,
             commitment_weight=1.0,
             rotation_trick=False,
         )
@@ -173,7 +173,7 @@ class ResidualQuantizer(nn.Module):
         if self.frozen or not self.training:
             self._check_trained()
         # the first batch starts every codebook, so none is left out of it
-        dropout = self.dropout and self.initialised
+        dropout = self.initialised and bool(torch.rand(()) < self.dropout)
         with torch.autocast(latents.device.type, enabled=False):
             x = self._enter(latents.float())
             # one frame that is not finite would spoil the codebooks for good
@@ -226,6 +226,53 @@ class ResidualQuantizer(nn.Module):
     def check_num_codebooks(self, num_codebooks):
         """The number to use, K for None; ValueError if it is not in 1..K."""
         return check_codebooks(num_codebooks, self.num_codebooks)
+
+
+def without_projections(state):
+    """The state of a factorised quantizer as that of one of full width.
+
+    Its code vectors are those after projection, and so decode to the same.
+
+    Arguments
+    ---------
+    state : dict
+        Of a `ResidualQuantizer` with `codebook_dim`.
+
+    Returns
+    -------
+    tuple
+        State dict, and the matrix [H, H] and offset [H] of what the two
+        projections without codes between them do.
+
+    Example
+    -------
+    >>> narrow = ResidualQuantizer(8, 2, 256, 4, kmeans_iterations=0)
+    >>> state, matrix, offset = without_projections(narrow.state_dict())
+    >>> wide = ResidualQuantizer(8, 2, 256, kmeans_iterations=0)
+    >>> wide.load_state_dict(state)
+    <All keys matched successfully>
+    >>> torch.equal(wide.vocabulary, narrow.vocabulary)
+    True
+    """
+    # weights may be stored in half precision
+    state = {
+        name: value.float() if value.is_floating_point() else value
+        for name, value in state.items()
+    }
+    leave, bias = state["project_out.weight"], state["project_out.bias"]
+    matrix = leave @ state["project_in.weight"]
+    offset = leave @ state["project_in.bias"] + bias
+    full = {}
+    for name, value in state.items():
+        codebook, _, kind = name.rpartition(".")
+        if kind in ("embed", "embed_avg"):
+            value = value @ leave.T
+            if ".layers.0." in name:
+                count = state[f"{codebook}.cluster_size"].unsqueeze(-1)
+                value = value + (bias if kind == "embed" else bias * count)
+        if not name.startswith("project_"):
+            full[name] = value
+    return full, matrix, offset
 
 
 def check_codebooks(wanted, available):

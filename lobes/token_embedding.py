@@ -138,7 +138,9 @@ class FrameRateEmbedding(nn.Module):
     """Tells a model of tokens with a dynamic frame rate how many it is to make.
 
     A rate is a number, not a class: a model that was trained on some rates
-    can be asked for any other between them. Rates enter by their octave.
+    can be asked for any other between them. Rates enter by their octave. A
+    duration is a rate too: of frames of time over how many of them a token
+    lasts.
 
     Arguments
     ---------
@@ -147,8 +149,11 @@ class FrameRateEmbedding(nn.Module):
 
     Example
     -------
-    >>> FrameRateEmbedding(64)(torch.tensor([6.25, 8.3])).shape
+    >>> embedding = FrameRateEmbedding(64)
+    >>> embedding(torch.tensor([6.25, 8.3])).shape
     torch.Size([2, 64])
+    >>> embedding(23.4375 / torch.tensor([[1, 3, 2]])).shape
+    torch.Size([1, 3, 64])
     """
 
     def __init__(self, dim):
@@ -156,7 +161,7 @@ class FrameRateEmbedding(nn.Module):
         self.octave = TimeEmbedding(dim, scale=10.0)
 
     def forward(self, rates):
-        """Frames in a second, Hz, [B], to [B, D]."""
+        """Frames in a second, Hz, of any shape [...], to [..., D]."""
         if not bool((rates > 0).all()):
             raise ValueError(f"rates must be above 0 Hz, found {rates.min()}")
-        return self.octave(rates.log2())
+        return self.octave(rates.log2().flatten()).unflatten(0, rates.shape)

@@ -27,7 +27,8 @@ class TwoStreamOutput(NamedTuple):
     tokens : torch.Tensor
         int64, shape [B, N, K]; -1 where dropout left a codebook out.
     loss : torch.Tensor
-        Commitment loss of the acoustic stream.
+        Commitment loss of the acoustic stream, and mean square of what the
+        semantic one leaves to it.
     distillation : torch.Tensor
         Mean square error of the features as the semantic codes have them.
     """
@@ -164,6 +165,7 @@ class TwoStreamQuantizer(nn.Module):
         semantic = self.leave(coded.quantized).float()
         # without its gradient, which would cancel that of the sum
         rest = self.acoustic(latents - semantic.detach(), mask)
+        left = masked_mean((latents.detach() - semantic).square(), mask)
         quantized, tokens = rest.quantized, rest.tokens
         if self.training and torch.rand(()) < self.semantic_share:
             quantized = 0.0 * quantized
@@ -171,7 +173,7 @@ class TwoStreamQuantizer(nn.Module):
         return TwoStreamOutput(
             semantic + quantized,
             torch.cat([coded.tokens, tokens], -1),
-            rest.loss,
+            rest.loss + left,
             masked_mean((self.teach(semantic) - features).square(), mask),
         )
 

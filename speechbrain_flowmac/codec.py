@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from speechbrain_flowmac.lobes.flow import FlowLosses
 from speechbrain_flowmac.lobes.flow_matching import masked_mean
 from speechbrain_flowmac.lobes.lengths import length_mask, num_frames
 from speechbrain_flowmac.lobes.noise import seeded_noise
@@ -44,6 +45,8 @@ class CodecLosses(NamedTuple):
         Shape [B, N], True where valid.
     distillation : torch.Tensor or None
         How far a semantic stream is from its teacher, where there is one.
+    alignment : torch.Tensor or None
+        How far the decoder's hidden frames are from it, where that is asked.
     """
 
     total: Tensor
@@ -54,6 +57,7 @@ class CodecLosses(NamedTuple):
     tokens: Tensor
     token_mask: Tensor
     distillation: Tensor | None = None
+    alignment: Tensor | None = None
 
 
 class Reconstruction(NamedTuple):
@@ -67,7 +71,7 @@ class Reconstruction(NamedTuple):
         int64, shape [B, N, K]; -1 where a codebook was left out.
     commitment : torch.Tensor
         L_VQ.
-    distillation : torch.Tensor or None
+    distillation, alignment : torch.Tensor or None
         As in `CodecLosses`.
     """
 
@@ -75,6 +79,7 @@ class Reconstruction(NamedTuple):
     tokens: Tensor
     commitment: Tensor
     distillation: Tensor | None = None
+    alignment: Tensor | None = None
 
 
 class FlowMAC(nn.Module):
@@ -95,7 +100,8 @@ class FlowMAC(nn.Module):
     flow : Flow
         From noise to a mel, given mu.
     flow_weight : float
-        Weight of the flow's loss in the training loss.
+        Weight of the flow's loss in the training loss; at 0 the flow is
+        not evaluated in training.
     prior_weight : float
         Weight of MSE + MAE of the decoded mel.
     commitment_weight : float
@@ -206,10 +212,16 @@ class FlowMAC(nn.Module):
         Arguments
         ---------
         names : list of str
-            Any of encoder, quantizer, decoder and flow.
+            Any of encoder, quantizer, decoder and flow, or a part of one, as
+            decoder.trunk.
         """
         known = ("encoder", "quantizer", "decoder", "flow")
-        unknown = [name for name in names if name not in known]
+        parts = dict(self.named_modules())
+        unknown = [
+            name
+            for name in names
+            if name.partition(".")[0] not in known or name not in parts
+        ]
         if unknown:
             raise ValueError(
                 f"no such parts to freeze: {', '.join(unknown)}; expected "
@@ -217,7 +229,7 @@ class FlowMAC(nn.Module):
             )
         self.frozen = tuple(names)
         for name in names:
-            getattr(self, name).requires_grad_(False)
+            parts[name].requires_grad_(False)
         self.quantizer.frozen = "quantizer" in names
         self.train(self.training)
 
@@ -249,7 +261,7 @@ class FlowMAC(nn.Module):
         super().train(mode)
         for name in self.frozen:
             if name != "quantizer":
-                getattr(self, name).eval()
+                self.get_submodule(name).eval()
         return self
 
     @property
@@ -356,6 +368,10 @@ class FlowMAC(nn.Module):
         mu = mu[:, : mel.shape[1]].float()
         return Reconstruction(mu, coded.tokens, coded.loss)
 
+    def decode_mean(self, tokens, mask=None):
+        """Tokens [B, N, k] to mu, float32 [B, N * stride, M]."""
+        return self.decoder(self.quantizer.decode(tokens), mask).float()
+
     def forward(self, wav, num_samples, generator):
         """The losses of a batch: paper, equation 3.
 
@@ -376,7 +392,9 @@ class FlowMAC(nn.Module):
         made = self.reconstruct(wav, mel, mel_mask, token_mask)
         error = made.mu - mel
         prior = masked_mean(error.square() + error.abs(), mel_mask)
-        flow = self.flow(mel, made.mu, mel_mask, generator)
+        flow = FlowLosses(mel.new_zeros(()), mel.new_zeros(()))
+        if self.flow_weight:
+            flow = self.flow(mel, made.mu, mel_mask, generator)
         total = (
             self.flow_weight * flow.total
             + self.prior_weight * prior
@@ -390,6 +408,7 @@ class FlowMAC(nn.Module):
             made.tokens,
             token_mask,
             made.distillation,
+            made.alignment,
         )
 
     @torch.no_grad()
@@ -449,7 +468,7 @@ class FlowMAC(nn.Module):
         if lengths is not None:
             mask = length_mask(lengths, tokens.shape[1])
             mel_mask = mask.repeat_interleave(stride, dim=1)
-        mu = self.decoder(self.quantizer.decode(tokens), mask).float()
+        mu = self.decode_mean(tokens, mask)
         if self.flow.evaluations(sampling) == 0:
             return self.normalizer.denormalize(mu)
         noise = seeded_noise(seed, 0, start * stride, mu.shape[1], mu.shape[2])

@@ -6,7 +6,7 @@ into one frame of tokens that says how long it lasts:
     mel -> recogniser -> features -+-> runs
                                    +-> merged -> finite scalars -> 1st codebook
     mel -> encoder -> latents ------> merged -> the rest -> other codebooks
-    tokens -> code vectors -> repeated -> bottleneck -> MelDecoder -> mu
+    tokens -> code vectors -> repeated, with places -> bottleneck -> MelDecoder
 
 Behind the tokens it is a `FlowMAC`, and whatever takes tokens takes them
 either way: as frames of time, or merged, with durations.
@@ -24,6 +24,7 @@ from speechbrain_flowmac.lobes.frame_merging import (
 )
 from speechbrain_flowmac.lobes.lengths import num_frames
 from speechbrain_flowmac.lobes.merging import Merging
+from speechbrain_flowmac.lobes.quantizer import without_projections
 from speechbrain_flowmac.lobes.semantic_features import resample_frames
 
 
@@ -42,8 +43,16 @@ class DynamicFlowMAC(FlowMAC):
     lowest_rate : float
         Training draws a rate for each batch, from this to that of all frames,
         Hz.
+    positions : torch.nn.Module
+        `positions(frames [B, N, H], tokens [B, N, K], mask [B, N])`, as
+        `RunPositions`: tells repeated frames apart.
+    alignment_loss : torch.nn.Module or None
+        `RepresentationAlignment` of what the bottleneck makes with the
+        features, for training (REPA).
     distillation_weight : float
         Weight of the semantic codes' distance from the features, in training.
+    alignment_weight : float
+        Weight of `alignment_loss`.
     **parts
         Arguments of `FlowMAC`; the quantizer is a `TwoStreamQuantizer`.
 
@@ -62,9 +71,12 @@ class DynamicFlowMAC(FlowMAC):
         *,
         semantic,
         aggregator,
+        positions,
         merging=None,
         lowest_rate=5.0,
+        alignment_loss=None,
         distillation_weight=1.0,
+        alignment_weight=1.0,
         **parts,
     ):
         super().__init__(**parts)
@@ -72,7 +84,10 @@ class DynamicFlowMAC(FlowMAC):
         self.aggregator = aggregator.float()
         self.merging = Merging() if merging is None else merging
         self.lowest_rate = lowest_rate
+        self.positions = positions
+        self.alignment_loss = alignment_loss
         self.distillation_weight = distillation_weight
+        self.alignment_weight = alignment_weight
 
     def adopt(self, state):
         """Weights of a codec with a fixed rate as a start, where they fit.
@@ -92,15 +107,27 @@ class DynamicFlowMAC(FlowMAC):
         state = super().adopt(state)
         if any(name.startswith("semantic.") for name in state):
             return state
-        inner = {"encoder": "encoder", "decoder": "decoder"}
-        inner["quantizer"] = "acoustic"
         own = self.state_dict()
+        codes = {}
         for name, value in state.items():
             part, _, rest = name.partition(".")
-            if part in inner:
-                name = f"{part}.{inner[part]}.{rest}"
-            # a quantizer may have another number of codebooks
-            if part != "quantizer" or name in own:
+            if part == "quantizer":
+                codes[rest] = value
+            elif part in ("encoder", "decoder"):
+                own[f"{part}.{part}.{rest}"] = value
+            else:
+                own[name] = value
+        if "project_in.weight" in codes:
+            # codes of full width: what the projections did, pooling does
+            codes, matrix, offset = without_projections(codes)
+            pool = own["encoder.pool.weight"].to(matrix)
+            pool = pool.unflatten(1, (-1, len(matrix)))
+            own["encoder.pool.weight"] = (pool @ matrix).flatten(1)
+            own["encoder.pool.bias"] = pool.sum(1) @ offset
+        for name, value in codes.items():
+            name = f"quantizer.acoustic.{name}"
+            # there may be another number of codebooks
+            if name in own and own[name].shape == value.shape:
                 own[name] = value
         return own
 
@@ -111,11 +138,11 @@ class DynamicFlowMAC(FlowMAC):
         return resample_frames(features, lengths, ratio, token_mask.shape[1])
 
     def _merge(self, wav, mel, mel_mask, token_mask, merging):
-        """Features and latents of runs, and the lengths of these."""
+        """Features of frames, latents of runs, and the lengths of these."""
         features = self.hear(wav, mel, mel_mask, token_mask)
         runs = merging.runs(features, token_mask.sum(1), self.frame_rate)
         latents = self.aggregator(self.encoder(mel, mel_mask), runs)
-        return merge_frames(features, runs), latents, runs
+        return features, latents, runs
 
     def _drawn_rate(self):
         """A rate for a batch of the training: each octave as often."""
@@ -130,21 +157,44 @@ class DynamicFlowMAC(FlowMAC):
         features, latents, runs = self._merge(
             wav, mel, mel_mask, token_mask, merging
         )
-        coded = self.quantizer(features, latents, runs > 0)
+        merged = merge_frames(features, runs)
+        coded = self.quantizer(merged, latents, runs > 0)
         longest = token_mask.shape[1]
-        frames = _padded(unmerge_frames(coded.quantized, runs), longest)
-        mu = self.decoder(frames, token_mask)
+        frames, tokens = (
+            _padded(unmerge_frames(x, runs), longest)
+            for x in (coded.quantized, coded.tokens)
+        )
+        frames = self.positions(frames, tokens, token_mask)
+        hidden = self.decoder.restore(frames, token_mask)
+        mu = self.decoder.render(hidden, token_mask)
+        alignment = None
+        if self.alignment_loss is not None:
+            alignment = self.alignment_loss(hidden, features, token_mask)
         return Reconstruction(
             mu[:, : mel.shape[1]].float(),
-            _padded(unmerge_frames(coded.tokens, runs), longest),
+            tokens,
             coded.loss,
             coded.distillation,
+            alignment,
         )
 
+    def decode_mean(self, tokens, mask=None):
+        """Tokens of frames of time to mu, as in `FlowMAC`."""
+        frames = self.quantizer.decode(tokens)
+        frames = self.positions(frames, tokens, mask)
+        return self.decoder(frames, mask).float()
+
+    def decoder_receptive_field(self, sampling):
+        """As in `FlowMAC`, and as far as a place in a run is counted."""
+        reach = super().decoder_receptive_field(sampling)
+        return None if reach is None else reach + self.positions.receptive_field
+
     def forward(self, wav, num_samples, generator):
-        """The losses of a batch, as in `FlowMAC`, and distillation."""
+        """The losses of a batch, as in `FlowMAC`, and those of the teacher."""
         losses = super().forward(wav, num_samples, generator)
         extra = self.distillation_weight * losses.distillation
+        if losses.alignment is not None:
+            extra = extra + self.alignment_weight * losses.alignment
         return losses._replace(total=losses.total + extra)
 
     @torch.no_grad()
@@ -172,6 +222,7 @@ class DynamicFlowMAC(FlowMAC):
             features, latents, runs = self._merge(
                 wav, mel, mel_mask, token_mask, merging
             )
+            features = merge_frames(features, runs)
             tokens = self.quantizer.encode(features, latents, num_codebooks)
         return tokens.masked_fill((runs == 0).unsqueeze(-1), 0), runs
 

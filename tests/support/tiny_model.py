@@ -65,7 +65,7 @@ codec: !new:speechbrain_flowmac.dynamic_codec.DynamicFlowMAC
         merging_threshold: 0.99
     encoder: !new:speechbrain_flowmac.lobes.strided.PooledEncoder
         latent_dim: 8
-        stride: 2
+        pool: 2
         encoder: !new:speechbrain_flowmac.lobes.encoder.MelEncoder
             n_mels: 128
             latent_dim: 8
@@ -89,9 +89,11 @@ codec: !new:speechbrain_flowmac.dynamic_codec.DynamicFlowMAC
             num_codebooks: 3
             codebook_size: 16
             kmeans_iterations: 0
+    positions: !new:speechbrain_flowmac.lobes.run_positions.RunPositions
+        dim: 8
     decoder: !new:speechbrain_flowmac.lobes.strided.BottleneckDecoder
         latent_dim: 8
-        stride: 2
+        spread: 2
         bottleneck: !new:speechbrain_flowmac.lobes.transformer.Transformer
             dim: 8
             num_layers: 1

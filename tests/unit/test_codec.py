@@ -236,9 +236,28 @@ def test_weights_of_another_objective_make_the_same_codec():
     )
 
 
-def test_what_cannot_be_frozen_is_told():
-    with pytest.raises(ValueError, match="freeze: encode; expected some of"):
-        make().freeze(["encode", "decoder"])
+@pytest.mark.parametrize("name", ["encode", "encoder.root", "features"])
+def test_what_cannot_be_frozen_is_told(name):
+    with pytest.raises(ValueError, match=f"{name}; expected some of"):
+        make().freeze([name, "decoder"])
+
+
+def test_parts_of_parts_are_frozen():
+    codec = make()
+    codec.freeze(["encoder.trunk"])
+    codec.train()
+    assert not codec.encoder.trunk.training and codec.encoder.training
+    frozen = {n for n, p in codec.named_parameters() if not p.requires_grad}
+    assert frozen == {
+        f"encoder.trunk.{n}" for n, _ in codec.encoder.trunk.named_parameters()
+    }
+
+
+def test_a_flow_without_weight_is_not_evaluated():
+    codec = make().train()
+    codec.flow_weight, codec.flow = 0.0, None
+    losses = codec(*make_batch(), generator())
+    assert losses.flow == 0 and losses.total > 0
 
 
 TRUNKS = [

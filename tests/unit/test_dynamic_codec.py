@@ -1,22 +1,28 @@
 """The codec with a dynamic frame rate, through the doors of every codec."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 from corpus import speech_like
+from hyperpyyaml import load_hyperpyyaml
 from tiny_model import make_tiny_model
 
 from speechbrain_flowmac import FlowMACCodec
 from speechbrain_flowmac.admission import admit_tokens
 from speechbrain_flowmac.bitstream import read_tokens, transcode
 from speechbrain_flowmac.lobes.frame_merging import unmerge_frames
+from speechbrain_flowmac.lobes.representation_alignment import (
+    RepresentationAlignment,
+)
 from speechbrain_flowmac.models.loading import get_file, load_weights
 from speechbrain_flowmac.stream import StreamMismatchError
 from speechbrain_flowmac.tokenizer import FlowMACTokenizer
 from speechbrain_flowmac.tokens.summary import summarise
+from speechbrain_flowmac.training.experiment import start_from_pretrained
 
 HOP = 1024
 
@@ -252,6 +258,7 @@ def test_identity_covers_recogniser_and_aggregator_alone(codec):
         (model.encoder.pool, True),
         (model.quantizer.leave, True),
         (model.quantizer.teach, False),
+        (model.positions, False),
         (model.decoder, False),
     ):
         parameter = next(part.parameters())
@@ -271,6 +278,81 @@ def test_tokens_survive_casts(codec, folder):
         found = cast.encode_batch(wavs, lengths)
     assert all(map(torch.equal, found, expected))
     assert cast.fingerprint == codec.fingerprint
+
+
+def test_training_hears_what_files_decode_to(folder):
+    model = FlowMACCodec.from_hparams(folder).codec
+    wavs, lengths = batch()
+    made = model.reconstruct(wavs, *model.analyse(wavs, lengths))
+    tokens, counts = model.encode(wavs, lengths)
+    assert torch.equal(tokens, made.tokens)
+    decoded = model.decode(
+        tokens, counts, model.sampling.with_changes(n_steps=0)
+    )
+    decoded = model.normalizer(decoded)[:, : made.mu.shape[1]]
+    mask = model.analyse(wavs, lengths)[1]
+    torch.testing.assert_close(decoded[mask], made.mu[mask])
+
+
+def test_repeated_frames_are_told_apart(codec):
+    model = codec.codec
+    tokens = torch.zeros(1, 40, 4, dtype=torch.long)
+    before = model.decode_mean(tokens)
+    old = model.positions.before.data.clone()
+    model.positions.before.data[5] += 1.0
+    where = (model.decode_mean(tokens) != before).any(-1)[0].nonzero()
+    model.positions.before.data.copy_(old)
+    reach = model.decoder.receptive_field
+    assert 20 in where and where.max() < model.stride * (6 + reach)
+
+
+def test_representations_are_aligned_where_that_is_asked(folder):
+    model = FlowMACCodec.from_hparams(folder, freeze_params=False).codec
+    model.train()
+    wavs, lengths = batch()
+    torch.manual_seed(0)
+    assert model(wavs, lengths, torch.Generator()).alignment is None
+    model.alignment_loss = RepresentationAlignment(8, 8)
+    model.alignment_weight = 3.0
+    model.quantizer.frozen = True
+    totals = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        losses = model(wavs, lengths, torch.Generator().manual_seed(0))
+        totals.append(losses.total - model.alignment_weight * losses.alignment)
+        model.alignment_weight = 0.0
+    torch.testing.assert_close(*totals)
+    losses.alignment.backward()
+    assert model.decoder.bottleneck.blocks[0].qkv.weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in model.semantic.parameters())
+
+
+def test_the_recipe_starts_as_the_shipped_model():
+    yaml = Path(__file__).parents[2] / "hparams" / "flowmac_dynamic.yaml"
+    hparams = load_hyperpyyaml(yaml.read_text("utf-8"))
+    assert hparams["pretrained"] == "flowmac-24khz-3kbps"
+    start_from_pretrained(hparams, "codec")
+    model = hparams["codec"]
+    shipped = FlowMACCodec.from_hparams(hparams["pretrained"]).codec
+    assert model.hop_length == 2 * shipped.hop_length
+    for mine, theirs in (
+        (model.encoder.encoder, shipped.encoder),
+        (model.decoder.decoder, shipped.decoder),
+        (model.flow, shipped.flow),
+        (model.normalizer, shipped.normalizer),
+    ):
+        for name, value in theirs.state_dict().items():
+            assert torch.equal(mine.state_dict()[name], value), name
+    vectors = model.quantizer.acoustic.vocabulary[:8]
+    torch.testing.assert_close(vectors, shipped.quantizer.vocabulary)
+    mel = torch.randn(1, 32, 100)
+    expected = shipped.quantizer._leave(
+        shipped.quantizer._enter(shipped.encoder(mel))
+    )
+    expected = expected.unflatten(1, (-1, 2)).mean(2)
+    torch.testing.assert_close(
+        model.encoder(mel), expected, atol=1e-4, rtol=1e-4
+    )
 
 
 def test_a_fixed_codec_is_a_start(codec, fixed, folder, tmp_path):

@@ -99,3 +99,11 @@ def test_a_frame_rate_is_a_number():
     for bad in (0.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="above 0 Hz"):
             embedding(torch.tensor([12.5, bad]))
+
+
+def test_durations_are_rates_too():
+    embedding = FrameRateEmbedding(16)
+    durations = torch.tensor([[1, 3, 2], [2, 8, 1]])
+    vectors = embedding(24.0 / durations)
+    assert vectors.shape == (2, 3, 16)
+    torch.testing.assert_close(vectors[1, 1], embedding(torch.tensor([3.0]))[0])

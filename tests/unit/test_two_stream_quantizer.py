@@ -82,6 +82,17 @@ def test_gradients_reach_both_streams():
     torch.testing.assert_close(latents.grad, torch.ones_like(latents))
 
 
+def test_the_semantic_codes_learn_to_say_what_they_can():
+    quantizer = make().eval()
+    features, latents = (x.requires_grad_() for x in inputs())
+    out = quantizer(features, latents)
+    left = latents - quantizer.decode(out.tokens[..., :1])
+    rest = quantizer.acoustic(left).loss
+    torch.testing.assert_close(out.loss, rest + left.square().mean())
+    (grad,) = torch.autograd.grad(out.loss, features)
+    assert grad.abs().sum() > 0
+
+
 def test_distillation_is_the_error_of_the_features():
     quantizer = make().eval()
     features, latents = inputs()

@@ -55,8 +55,9 @@ class FlowMACBrain(TrainingBrain):
             "prior": losses.prior,
             "commitment": losses.commitment,
         }
-        if losses.distillation is not None:
-            terms["distillation"] = losses.distillation
+        for name in ("distillation", "alignment"):
+            if getattr(losses, name) is not None:
+                terms[name] = getattr(losses, name)
         if stage == sb.Stage.TRAIN:
             self.track(loss=losses.total, **terms)
             return losses.total
