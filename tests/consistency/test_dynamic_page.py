@@ -39,7 +39,9 @@ def test_the_teacher_of_the_page_teaches(tmp_path):
     (block,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
     folder = make_tiny_model(tmp_path / "model", dynamic=True)
     codec = FlowMACCodec.from_hparams(folder).codec
-    hparams = load_hyperpyyaml(block, {"mel_settings": codec.mel_settings})
+    yaml = Path(folder, "hyperparams.yaml").read_text(encoding="utf-8")
+    settings = yaml[: yaml.index("codec:")]
+    hparams = load_hyperpyyaml(settings + block)
     teacher = hparams["semantic"]
     assert isinstance(teacher, EncoderFeatures)
     codec.semantic = teacher
