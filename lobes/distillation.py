@@ -27,8 +27,9 @@ class FlowDistillation(MeanFlow):
     ---------
     field : torch.nn.Module
         As for `MeanFlow`.
-    teacher : torch.nn.Module
-        A trained velocity, of one time; it stays as it is.
+    teacher : torch.nn.Module or None
+        A trained velocity, of one time; it stays as it is. None in a model
+        that is only to sample.
     sampling : Sampling
         How the teacher samples: its solver, its steps, its guidance. The
         student is to sample at the same temperature.
@@ -59,8 +60,8 @@ class FlowDistillation(MeanFlow):
     def __init__(
         self,
         field,
-        teacher,
-        sampling,
+        teacher=None,
+        sampling=None,
         pairs=4,
         whole_fraction=0.5,
         sigma_min=1e-4,
@@ -68,7 +69,9 @@ class FlowDistillation(MeanFlow):
         eps=1e-3,
     ):
         super().__init__(field, sigma_min, power=power, eps=eps)
-        self.teacher = teacher.requires_grad_(False)
+        self.teacher = teacher
+        if teacher is not None:
+            teacher.requires_grad_(False)
         self.sampling = sampling
         self.pairs = pairs
         self.whole_fraction = whole_fraction
@@ -76,11 +79,17 @@ class FlowDistillation(MeanFlow):
     def train(self, mode=True):
         """The mode of the student; the teacher has no chance in it."""
         super().train(mode)
-        self.teacher.eval()
+        if self.teacher is not None:
+            self.teacher.eval()
         return self
 
     def loss(self, mel, mu, mask, generator):
         """Square error of u; data count through mu alone. See `Flow.loss`."""
+        if self.teacher is None:
+            raise ValueError(
+                "distillation needs a teacher, which this flow was built "
+                "without, as exported models are"
+            )
         mel, mu = clear_padding(mask, mel, mu)
         noise = torch.randn(mel.shape, generator=generator, device=mel.device)
         path = self.path_of_teacher(noise, mu, mask)

@@ -32,6 +32,10 @@ class Flow(nn.Module):
     alignment = 1
     """Parts of a signal must start at a multiple of so many frames."""
 
+    extra_field = None
+    """Name of a network that only training needs: None may stand in its place,
+    and an exported model goes without."""
+
     def forward(self, mel, mu, mask, generator):
         """Same as `loss`."""
         return self.loss(mel, mu, mask, generator)

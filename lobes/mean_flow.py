@@ -123,9 +123,6 @@ class MeanFlow(FlowMatching):
     torch.Size([2, 5, 4])
     """
 
-    extra_field = None
-    """Name of a second field, that only training needs."""
-
     def __init__(
         self,
         field,

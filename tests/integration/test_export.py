@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,6 +27,8 @@ from speechbrain_flowmac.models.loading import (
 )
 
 NAMES = ("codec", "vocoder")
+BUILT_IN = "flowmac-24khz-3kbps"
+HPARAMS_FOLDER = Path(__file__).parents[2] / "hparams"
 FILES = {"hyperparams.yaml", "codec.safetensors", "vocoder.safetensors"}
 
 
@@ -182,6 +185,25 @@ def test_folder_holds_the_model_and_nothing_else(trainings, exported):
     for folder in trainings.values():
         log = (folder / "train_log.txt").read_text().splitlines()
         assert log[-1] in card
+
+
+@pytest.mark.parametrize("yaml", ["flowmac_distilled", "flowmac_meanflow"])
+def test_what_only_training_needs_stays_behind(yaml, debug_training, tmp_path):
+    """A student goes without its teacher, and samples as it did with him."""
+    trained = debug_training(HPARAMS_FOLDER / f"{yaml}.yaml").output
+    exported = export(trained, BUILT_IN, tmp_path / "model")
+    state = averaged_weights(trained)
+    extra = f"flow.{exported.codec.flow.extra_field}."
+    kept = {name for name in state if not name.startswith(extra)}
+    if yaml == "flowmac_distilled":
+        assert len(kept) < len(state)
+    assert kept == set(load_file(tmp_path / "model" / "codec.safetensors"))
+    tokens = torch.zeros(1, 5, 8, dtype=torch.int64)
+    assert torch.isfinite(exported.decode_batch(tokens, n_steps=2)).all()
+    noise = torch.zeros(1, 4, 100)
+    if yaml == "flowmac_distilled":
+        with pytest.raises(ValueError, match="teacher"):
+            exported.codec.flow(noise, noise, None, torch.Generator())
 
 
 def test_the_best_checkpoint_is_exported(tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from pydoc import locate
 
 import torch
 from ruamel.yaml import YAML
@@ -33,6 +34,8 @@ class TrainingFolder(Importer):
         # a vocoder's YAML may name a codec, whose mels it trains on
         if not isinstance(settings.get(part), dict):
             raise ExportError(f"{path} describes no {part}")
+        flow = settings[part].get("flow", {})
+        flow.pop(extra_field(settings, part), None)
         stream = io.StringIO()
         yaml.dump({part: settings[part]}, stream)
         return stream.getvalue()
@@ -43,7 +46,10 @@ class TrainingFolder(Importer):
         settings = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
         if part not in settings.get("modules", [part]):
             return {}
-        return compact(fold_weight_norm(averaged_weights(source)))
+        state = fold_weight_norm(averaged_weights(source))
+        unused = f"flow.{extra_field(settings, part)}."
+        kept = {n: v for n, v in state.items() if not n.startswith(unused)}
+        return compact(kept)
 
     def credits(self, source, part):
         """The end of the training's log."""
@@ -51,6 +57,28 @@ class TrainingFolder(Importer):
         log = path.read_text(encoding="utf-8") if path.is_file() else ""
         title = f"## Training log of the {part}"
         return [title, "", "```", *log.splitlines()[-3:], "```", ""]
+
+
+def extra_field(settings, part):
+    """Name of the network that only the training of a flow needs, or None.
+
+    Arguments
+    ---------
+    settings : dict
+        Of the training.
+    part : str
+        Which of it is exported.
+
+    Returns
+    -------
+    str or None
+        See `Flow.extra_field`.
+    """
+    flow = settings[part].get("flow")
+    if flow is None:
+        return None
+    kind = locate(flow.tag.value.removeprefix("!new:"))
+    return getattr(kind, "extra_field", None)
 
 
 def averaged_weights(folder):
