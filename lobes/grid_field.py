@@ -19,7 +19,12 @@ GROUP = 4
 
 
 class GridBlock(nn.Module):
-    """A ConvNeXt block of two dimensions.
+    """A ConvNeXt block of two dimensions, with a gated linear unit.
+
+    Where gains say what frequency a partial has, the best estimate of its
+    coefficients is linear in the noisy ones, by a filter that turns with that
+    frequency. A product of two features is such a filter (SwiGLU, Shazeer,
+    2002.05202); a unit that bends one feature must make it of many.
 
     Arguments
     ---------
@@ -44,8 +49,9 @@ class GridBlock(nn.Module):
         padding = tuple(size // 2 for size in kernel)
         self.conv = nn.Conv2d(dim, dim, kernel, padding=padding, groups=dim)
         self.norm = nn.LayerNorm(dim)
-        self.expand = nn.Linear(dim, 2 * dim)
-        self.reduce = nn.Linear(2 * dim, dim)
+        hidden = 4 * dim // 3  # as many weights as 2 * dim without a gate
+        self.expand = nn.Linear(dim, 2 * hidden)
+        self.reduce = nn.Linear(hidden, dim)
         self.scale = nn.Parameter(torch.full((dim,), layer_scale))
         self.condition = zero_init(nn.Linear(condition_dim, 2 * dim))
 
@@ -54,7 +60,8 @@ class GridBlock(nn.Module):
         h = self.conv(x if mask is None else x * mask)
         h = self.norm(h.permute(0, 2, 3, 1))
         shift, gain = self.condition(condition)[:, None, None].chunk(2, -1)
-        h = self.reduce(F.gelu(self.expand(h * (1 + gain) + shift)))
+        h, gate = self.expand(h * (1 + gain) + shift).chunk(2, -1)
+        h = self.reduce(h * F.silu(gate))
         return x + (self.scale * h).permute(0, 3, 1, 2)
 
 
