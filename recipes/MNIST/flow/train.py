@@ -15,13 +15,15 @@ from pathlib import Path
 
 import speechbrain as sb
 import torch
-from images import ImageDataset, as_they_are, load_images
+from images import ImageDataset, Images, as_they_are, load_images
 from model import NETWORKS, LabelledFlow
 from scores import get_classifier, score_samples, seconds_per_step
 from torch.utils.data import DataLoader
 
 from speechbrain_flowmac.training.brains.base import TrainingBrain
 from speechbrain_flowmac.training.experiment import load
+
+ERRORS = 2880  # pictures of the mean square error, with their own noise
 
 
 class ImageBrain(TrainingBrain):
@@ -120,7 +122,10 @@ def score(model, train, test, hparams):
     model.eval()
     with torch.no_grad():
         chance = torch.Generator().manual_seed(0)
-        mse = [model(*test, chance).mse for _ in range(8)]
+        # the few digits that come with scikit-learn are taken several times
+        some = Images(*(part[:ERRORS] for part in test))
+        repeats = ERRORS // len(some.labels)
+        mse = [model(*some, chance).mse for _ in range(repeats)]
     return {
         "samples": score_samples(
             model, classifier, test, samplings, hparams["samples_each"]
