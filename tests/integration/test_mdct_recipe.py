@@ -160,6 +160,30 @@ def test_a_mel_codec_is_where_training_can_start(corpus, tmp_path):
     )
 
 
+@torch.no_grad()
+def test_errors_of_the_velocity_are_told_from_the_gaussian_s(
+    model, corpus, capsys
+):
+    recipe = MDCT.parents[1] / "recipes" / "LibriTTS" / "mdct"
+    script = runpy.run_path(str(recipe / "velocity.py"))
+    options = ["--data_folder", str(corpus), "--limit", "1"]
+    script["main"]([str(model), *options])
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    assert head == "| time t | 0 to 750 Hz | 750 to 2250 Hz |"
+    assert [row.split(" | ")[0] for row in rows] == ["| 0.3", "| 0.5", "| 0.7"]
+    codec = load(model).codec
+    last = codec.flow.flow.field.field.project_out
+    last.weight.zero_()
+    last.bias.zero_()
+    own, known = script["sum_errors"](codec, speech(), 0).unbind(-1)
+    assert own.shape == (3, 2) and own.equal(known)
+    last.bias.fill_(1.0)
+    own, _ = script["sum_errors"](codec, speech(), 0).unbind(-1)
+    assert (own[:, 0] > known[:, 0]).all()
+    # above its bins it says nothing
+    assert own[:, 1].equal(known[:, 1])
+
+
 def test_the_script_on_shapes_prints_a_table(corpus, capsys):
     script = MDCT.parents[1] / "recipes" / "LibriTTS" / "mdct" / "shapes.py"
     main = runpy.run_path(str(script))["main"]
