@@ -18,6 +18,7 @@ import soundfile
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from speechbrain_flowmac.evaluation import pictures
 from speechbrain_flowmac.evaluation.report_tables import (
     ordered,
     scores_table,
@@ -179,14 +180,14 @@ def _plots(results, folder):
     kinds = {}
     for plot in results.plots:
         kind, _, caption = plot.title.partition(": ")
-        image = _data("image/svg+xml", find(folder, plot.path))
+        image = _data("image/svg+xml", find(folder, plot.path).read_bytes())
         kinds.setdefault(kind, []).append((caption, plot.title, image))
     return kinds
 
 
-def _data(kind, path):
+def _data(kind, content):
     """Address that holds a whole file."""
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _listening(results, folder, listen):
@@ -205,17 +206,17 @@ def _listening(results, folder, listen):
     others = [x for x in results.files if x.name not in names]
     return {
         "heard": [
-            (
-                file,
-                [(label, _data("audio/flac", path)) for label, path in found],
-                scores_table(results, file.name),
-            )
+            (file, _versions(found), scores_table(results, file.name))
             for file, found in heard
         ],
         "too_large": too_large,
         "listening": note,
         "sample_rate": max(
-            (_sample_rate(path) for _, found in heard for _, path in found),
+            (
+                soundfile.info(path).samplerate
+                for _, found in heard
+                for _, path in found
+            ),
             default=None,
         ),
         "keys": KEYS,
@@ -224,6 +225,22 @@ def _listening(results, folder, listen):
             (x, scores_table(results, x.name)) for x in others[:MAX_TABLES]
         ],
     }
+
+
+def _versions(found):
+    """Label, audio, waveform and spectrogram of each system."""
+    drawn = pictures.draw([_read(path) for _, path in found])
+    return [
+        (
+            label,
+            _data("audio/flac", path.read_bytes()),
+            _data("image/png", waveform),
+            _data("image/webp", spectrogram),
+        )
+        for (label, path), (waveform, spectrogram) in zip(
+            found, drawn, strict=True
+        )
+    ]
 
 
 def _choose(results, folder, listen):
@@ -257,8 +274,12 @@ def _choose(results, folder, listen):
     return heard, too_large, total
 
 
-def _sample_rate(path):
+def _read(path):
+    """The first channel and the sample rate of an audio file."""
     try:
-        return soundfile.info(path).samplerate
+        signal, rate = soundfile.read(path, always_2d=True)
     except soundfile.LibsndfileError as error:
         raise ReportError(f"{path} cannot be read as audio: {error}") from error
+    if not len(signal):
+        raise ReportError(f"{path} has no samples")
+    return signal[:, 0], rate

@@ -5,17 +5,15 @@
 
 // ---------------------------------------------------------------- elements
 
-function make(name, attributes = {}, ...children) {
+function make(name, ...children) {
   const element = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) {
-    element.setAttribute(key, value);
-  }
   element.append(...children);
   return element;
 }
 
-function makeButton(attributes, action, ...children) {
-  const button = make("button", { type: "button", ...attributes }, ...children);
+function makeButton(action, ...children) {
+  const button = make("button", ...children);
+  button.type = "button";
   button.addEventListener("click", action);
   return button;
 }
@@ -52,144 +50,11 @@ function makeSortable(table) {
       const column = Number(heading.dataset.column);
       sortRows(table.tBodies[0], column, up ? 1 : -1);
     };
-    label.replaceWith(makeButton({}, sort, label.textContent));
+    label.replaceWith(makeButton(sort, label.textContent));
   }
 }
 
 document.querySelectorAll("table").forEach(makeSortable);
-
-// ------------------------------------------------------------------- views
-
-const MAX_FREQUENCY = 12000; // Hz, at the top of a spectrogram
-const RANGE = 80; // dB below the reference's maximum are still seen
-const COLUMNS = 600;
-const WAVE_HEIGHT = 96;
-const WAVE_COLOUR = "#4a86d8"; // seen on white and on black
-
-// Dark to bright, so that it also reads in grey
-const COLOURS = [
-  [6, 6, 20],
-  [52, 22, 96],
-  [132, 34, 108],
-  [208, 68, 70],
-  [246, 150, 50],
-  [252, 240, 190],
-];
-
-// 256 colours between those above, as pixels of a canvas
-const PALETTE = Uint32Array.from({ length: 256 }, (_, i) => {
-  const place = (i / 255) * (COLOURS.length - 1);
-  const k = Math.min(Math.floor(place), COLOURS.length - 2);
-  const colour = COLOURS[k].map(
-    (c, j) => c + (place - k) * (COLOURS[k + 1][j] - c));
-  const bytes = Uint8ClampedArray.of(...colour, 255);
-  return new Uint32Array(bytes.buffer)[0];
-});
-
-// Discrete Fourier transform of a power of two, in place, by decimation in
-// time.
-class Transform {
-  constructor(size) {
-    this.size = size;
-    const angles = Array.from(
-      { length: size / 2 }, (_, k) => (-2 * Math.PI * k) / size);
-    this.cosines = Float64Array.from(angles, Math.cos);
-    this.sines = Float64Array.from(angles, Math.sin);
-  }
-
-  run(real, imaginary) {
-    const { size, cosines, sines } = this;
-    for (let i = 1, j = 0; i < size; i++) {
-      let bit = size >> 1;
-      for (; j & bit; bit >>= 1) j ^= bit;
-      j ^= bit;
-      if (i < j) {
-        [real[i], real[j]] = [real[j], real[i]];
-        [imaginary[i], imaginary[j]] = [imaginary[j], imaginary[i]];
-      }
-    }
-    for (let half = 1; half < size; half *= 2) {
-      const step = size / 2 / half;
-      for (let start = 0; start < size; start += 2 * half) {
-        for (let k = 0; k < half; k++) {
-          const [cosine, sine] = [cosines[k * step], sines[k * step]];
-          const i = start + k;
-          const j = i + half;
-          const re = real[j] * cosine - imaginary[j] * sine;
-          const im = real[j] * sine + imaginary[j] * cosine;
-          real[j] = real[i] - re;
-          imaginary[j] = imaginary[i] - im;
-          real[i] += re;
-          imaginary[i] += im;
-        }
-      }
-    }
-  }
-}
-
-// Levels in dB, one array of bins per column, by Hann windows of about 40 ms.
-function spectrogram(signal, rate) {
-  const size = 2 ** Math.round(Math.log2(0.04 * rate));
-  const bins = Math.round((Math.min(MAX_FREQUENCY, rate / 2) / rate) * size);
-  const window = Float64Array.from({ length: size }, (_, i) =>
-    0.5 - 0.5 * Math.cos((2 * Math.PI * (i + 0.5)) / size));
-  const transform = new Transform(size);
-  const real = new Float64Array(size);
-  const imaginary = new Float64Array(size);
-  return Array.from({ length: COLUMNS }, (_, column) => {
-    const middle = ((column + 0.5) / COLUMNS) * signal.length;
-    const start = Math.round(middle - size / 2);
-    for (let i = 0; i < size; i++) {
-      real[i] = window[i] * (signal[start + i] || 0);
-    }
-    imaginary.fill(0);
-    transform.run(real, imaginary);
-    return Float32Array.from({ length: bins }, (_, k) =>
-      10 * Math.log10(real[k] ** 2 + imaginary[k] ** 2 + 1e-12));
-  });
-}
-
-function drawSpectrogram(canvas, levels, rate, top) {
-  const bins = levels[0].length;
-  const width = rate / 2 / bins; // Hz; a rate below 24 kHz leaves a rest dark
-  const height = rate / 2 < MAX_FREQUENCY
-    ? Math.round(MAX_FREQUENCY / width) : bins;
-  canvas.width = COLUMNS;
-  canvas.height = height;
-  const context = canvas.getContext("2d");
-  const image = context.createImageData(COLUMNS, height);
-  const pixels = new Uint32Array(image.data.buffer);
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < COLUMNS; x++) {
-      const level = levels[x][height - 1 - y] ?? -Infinity;
-      const share = Math.min(Math.max((level - top) / RANGE + 1, 0), 1);
-      pixels[y * COLUMNS + x] = PALETTE[Math.round(255 * share)];
-    }
-  }
-  context.putImageData(image, 0, 0);
-}
-
-function drawWave(canvas, signal, peak) {
-  canvas.width = COLUMNS;
-  canvas.height = WAVE_HEIGHT;
-  const context = canvas.getContext("2d");
-  context.fillStyle = WAVE_COLOUR;
-  const place = (value) => (0.5 - 0.48 * (value / peak)) * WAVE_HEIGHT;
-  for (let x = 0; x < COLUMNS; x++) {
-    const start = Math.floor((x / COLUMNS) * signal.length);
-    const end = Math.ceil(((x + 1) / COLUMNS) * signal.length);
-    let [low, high] = [0, 0];
-    for (let i = start; i < end; i++) {
-      if (signal[i] < low) low = signal[i];
-      if (signal[i] > high) high = signal[i];
-    }
-    context.fillRect(x, place(high), 1, place(low) - place(high) + 1);
-  }
-}
-
-function peakOf(values) {
-  return values.reduce((peak, value) => Math.max(peak, Math.abs(value)), 0);
-}
 
 // ----------------------------------------------------------------- players
 
@@ -215,17 +80,6 @@ async function decode(address) {
   return decoder.decodeAudioData(bytes.buffer);
 }
 
-// Cut or filled with silence: all versions must loop together.
-function fit(buffer, length) {
-  if (buffer.length === length) return buffer;
-  const { numberOfChannels, sampleRate } = buffer;
-  const fitted = new AudioBuffer({ numberOfChannels, length, sampleRate });
-  for (let i = 0; i < numberOfChannels; i++) {
-    fitted.copyToChannel(buffer.getChannelData(i).subarray(0, length), i);
-  }
-  return fitted;
-}
-
 function fade(gain, level) {
   const now = audioContext.currentTime;
   gain.cancelScheduledValues(now);
@@ -247,7 +101,12 @@ class Player {
   constructor(details) {
     this.details = details;
     this.versions = [...details.querySelectorAll(".versions figure")].map(
-      (figure) => new Version(figure, this));
+      (figure) => ({
+        figure,
+        label: figure.querySelector("figcaption").textContent,
+        audio: figure.querySelector("audio"),
+        buffer: null, // until it is decoded
+      }));
     this.offset = 0; // seconds, where it plays from
     this.duration = 0;
     this.playing = false;
@@ -262,27 +121,21 @@ class Player {
   }
 
   build() {
-    const toggle = () => this.toggle();
-    this.playButton = makeButton({ class: "play" }, toggle, "Play");
-    this.bar = make("input", {
-      type: "range", min: 0, max: 0, step: 0.01, "aria-label": "Position",
-    });
-    this.bar.value = 0;
+    const template = document.getElementById("transport");
+    const transport = template.content.firstElementChild.cloneNode(true);
+    const find = (name) => transport.querySelector(name);
+    this.playButton = find(".play");
+    this.bar = find("input");
+    this.time = find(".time");
+    this.loopButton = find(".loop");
+    this.testButton = find(".blind");
+    this.list = find(".choices");
+    this.panel = find(".test");
+    this.message = find(".error");
+    this.playButton.addEventListener("click", () => this.toggle());
     this.bar.addEventListener("input", () => this.seek(Number(this.bar.value)));
-    this.time = make("span", { class: "time" });
-    this.loopButton = makeButton(
-      { "aria-pressed": false }, () => this.loop(), "Loop");
-    this.testButton = makeButton(
-      { "aria-pressed": false }, () => this.toggleTest(), "Blind test");
-    this.list = make("div", {
-      class: "choices", role: "group", "aria-label": "System to hear",
-    });
-    this.panel = make("div", { class: "test" });
-    this.message = make("p", { class: "error", role: "alert" });
-    const transport = make("div", { class: "transport" },
-      make("div", { class: "controls" }, this.playButton, this.bar, this.time,
-        this.loopButton, this.testButton),
-      this.list, this.panel, this.message);
+    this.loopButton.addEventListener("click", () => this.loop());
+    this.testButton.addEventListener("click", () => this.toggleTest());
     // A click leaves no focus behind, so that the space bar then plays.
     transport.addEventListener("mousedown", (event) => {
       if (!event.target.closest("button")) return;
@@ -290,15 +143,25 @@ class Player {
       document.activeElement.blur();
     });
     this.details.querySelector("summary").after(transport);
+    this.versions.forEach(({ figure, audio }, i) => {
+      audio.hidden = true;
+      const view = figure.querySelector(".view");
+      view.addEventListener("click", (event) => {
+        const { left, width } = view.getBoundingClientRect();
+        this.seek(((event.clientX - left) / width) * this.duration);
+        if (!this.test) this.choose(i);
+      });
+    });
   }
 
-  // Decodes and draws, once.
+  // Decodes, once.
   load() {
     this.loading ??= this.decodeAll().catch((error) => {
       this.playing = false;
       this.message.textContent =
         `This browser cannot decode the audio here (${error.message}).`;
-      this.versions.forEach((version) => version.fallBack());
+      // its own player may still manage
+      this.versions.forEach(({ audio }) => { audio.hidden = false; });
       this.show();
     });
     return this.loading;
@@ -307,31 +170,9 @@ class Player {
   async decodeAll() {
     const buffers = await Promise.all(
       this.versions.map((version) => decode(version.audio.src)));
-    const { length, duration } = buffers[0];
-    this.versions.forEach((version, i) => {
-      version.buffer = fit(buffers[i], length);
-    });
-    this.duration = duration;
-    this.bar.max = duration;
+    this.versions.forEach((version, i) => { version.buffer = buffers[i]; });
+    this.duration = this.bar.max = buffers[0].duration;
     this.show();
-    this.draw();
-  }
-
-  // All have the same scales; the first, the reference, gives that of levels.
-  async draw() {
-    const signals = this.versions.map(({ buffer }) => buffer.getChannelData(0));
-    const peak = Math.max(...signals.map(peakOf)) || 1;
-    let top;
-    for (const [i, { wave, spectrum }] of this.versions.entries()) {
-      await new Promise((done) => setTimeout(done)); // let it play meanwhile
-      const signal = signals[i];
-      const levels = spectrogram(signal, sampleRate);
-      top ??= levels.reduce((most, x) => x.reduce((a, b) => Math.max(a, b), most),
-        -Infinity);
-      drawWave(wave, signal, peak);
-      drawSpectrogram(spectrum, levels, sampleRate, top);
-    }
-    this.details.dataset.drawn = "";
   }
 
   // What can be heard: all systems, or A, B and X of a test.
@@ -339,8 +180,8 @@ class Player {
   setChoices(choices, chosen) {
     this.choices = choices;
     this.buttons = choices.map(({ label }, i) => makeButton(
-      {}, () => this.choose(i),
-      ...(i < 9 ? [make("kbd", {}, String(i + 1)), " "] : []), label));
+      () => this.choose(i),
+      ...(i < 9 ? [make("kbd", String(i + 1)), " "] : []), label));
     this.list.replaceChildren(...this.buttons);
     this.choose(chosen);
   }
@@ -358,8 +199,8 @@ class Player {
     });
     const heard = this.choices[index].version;
     this.versions.forEach((version) => {
-      // would tell what X is
-      version.mark(version === heard && !this.test);
+      // in a test it would tell what X is
+      version.figure.classList.toggle("heard", version === heard && !this.test);
     });
     this.playback?.gains.forEach((gain, i) => {
       fade(gain.gain, this.versions[i] === heard ? 1 : 0);
@@ -470,9 +311,7 @@ class Player {
     this.time.textContent = `${now} / ${all} s`;
     this.bar.setAttribute("aria-valuetext", `${now} of ${all} seconds`);
     const share = this.duration ? position / this.duration : 0;
-    this.versions.forEach((version) => {
-      version.playhead.style.left = `${100 * share}%`;
-    });
+    this.details.style.setProperty("--played", share);
   }
 
   // Blind test
@@ -481,14 +320,12 @@ class Player {
     if (this.test) {
       const back = this.test.before;
       this.test = null;
-      this.panel.replaceChildren();
       this.listAll(back);
     } else if (this.versions.length > 1) {
-      const before = this.chosen;
-      this.test = new Test(this, before);
-      this.panel.replaceChildren(...this.test.elements);
+      this.test = new Test(this, this.chosen);
       this.test.restart();
     }
+    this.panel.hidden = !this.test;
     this.testButton.setAttribute("aria-pressed", this.test !== null);
   }
 
@@ -512,74 +349,28 @@ class Player {
   }
 }
 
-// What one system made of an utterance
-class Version {
-  constructor(figure, player) {
-    this.figure = figure;
-    this.label = figure.querySelector("figcaption").textContent;
-    this.audio = figure.querySelector("audio");
-    this.audio.hidden = true;
-    this.buffer = null;
-    const canvas = (what) => make("canvas", {
-      role: "img", class: what.toLowerCase(), "aria-label": `${what} of ${this.label}`,
-    });
-    this.wave = canvas("Waveform");
-    this.spectrum = canvas("Spectrogram");
-    this.playhead = make("div", { class: "playhead" });
-    const scale = ["12 kHz", "0"].map((text) => make("span", {}, text));
-    const view = make("div", { class: "view" }, this.wave,
-      make("div", { class: "scaled" }, this.spectrum,
-        make("div", { class: "scale", "aria-hidden": true }, ...scale)),
-      this.playhead);
-    figure.append(view);
-    view.addEventListener("click", (event) => {
-      const { left, width } = view.getBoundingClientRect();
-      player.seek(((event.clientX - left) / width) * player.duration);
-      if (!player.test) player.choose(player.versions.indexOf(this));
-    });
-  }
-
-  mark(heard) {
-    this.figure.classList.toggle("heard", heard);
-  }
-
-  // The browser's own player may still manage.
-  fallBack() {
-    this.audio.hidden = false;
-  }
-}
-
 // ABX: is X, which is A or B by chance, A or B?
 class Test {
   constructor(player, before) {
     this.player = player;
     this.before = before; // what was heard, and will be again
-    const select = (label, chosen) => {
-      const options = player.versions.map((version, i) => (
-        make("option", { value: i }, version.label)));
-      const element = make("select", {}, ...options);
-      element.value = chosen;
-      element.addEventListener("change", () => this.restart());
-      return [make("label", {}, `${label} `, element), element];
-    };
-    const [labelA, a] = select("A", 0);
-    const [labelB, b] = select("B", before || 1);
-    this.selects = [a, b];
-    this.answers = ["A", "B"].map((letter, i) => makeButton(
-      {}, () => this.answer(i), `X is ${letter}`));
-    this.status = make("p", { role: "status" });
-    this.elements = [
-      make("p", {}, "X is A or B, drawn anew for every trial. Decide how many "
-        + "trials you will do before you begin."),
-      make("div", { class: "controls" }, labelA, labelB),
-      make("div", { class: "controls" }, ...this.answers),
-      this.status,
-    ];
+    this.selects = [...player.panel.querySelectorAll("select")];
+    this.selects.forEach((select, i) => {
+      const labels = player.versions.map(({ label }) => label);
+      select.replaceChildren(...labels.map((label) => make("option", label)));
+      select.selectedIndex = [0, before || 1][i];
+      select.onchange = () => this.restart();
+    });
+    this.answers = [...player.panel.querySelectorAll("button")];
+    this.answers.forEach((button, i) => {
+      button.onclick = () => this.answer(i);
+    });
+    this.status = player.panel.querySelector("[role=status]");
   }
 
   restart() {
     this.right = this.trials = 0;
-    const [a, b] = this.selects.map((select) => select.value);
+    const [a, b] = this.selects.map((select) => select.selectedIndex);
     this.answers.forEach((button) => { button.disabled = a === b; });
     this.status.textContent = a === b
       ? "Choose two different systems." : "No answer yet.";
@@ -589,7 +380,8 @@ class Test {
   // Begins with A, for a change of X that is heard would tell something.
   next() {
     this.x = Math.random() < 0.5 ? 0 : 1;
-    const pair = this.selects.map((s) => this.player.versions[s.value]);
+    const pair = this.selects.map(
+      ({ selectedIndex }) => this.player.versions[selectedIndex]);
     const choices = ["A", "B"].map((label, i) => ({ label, version: pair[i] }));
     choices.push({ label: "X", version: pair[this.x] });
     this.player.setChoices(choices, 0);
