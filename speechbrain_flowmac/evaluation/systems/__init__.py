@@ -1,7 +1,7 @@
 """Systems by name: `make_system("opus:6")`.
 
-A name is FAMILY or FAMILY:DETAIL[:OPTION=VALUE...]. A new family is a function
-`make(name, family, details, dict(options)) -> System` in a module of `FAMILIES`.
+A name is FAMILY or FAMILY:DETAIL[:OPTION=VALUE...]. A new family is a
+`base.Family` among the `FAMILIES` of a module that `MODULES` names.
 """
 
 import importlib
@@ -15,8 +15,8 @@ from speechbrain_flowmac.evaluation.systems.base import (
 
 __all__ = ["Coded", "Recording", "System", "UnavailableError", "make_system"]
 
-# family: module of this package that has its function `make`
-FAMILIES = {
+# family: module of this package, imported when it is asked for
+MODULES = {
     "flowmac": "flowmac",
     "folder": "folder",
     "lowpass": "anchors",
@@ -32,32 +32,24 @@ FAMILIES = {
 
 
 def make_system(name):
-    """Makes a system.
+    """Makes the `System` of a name such as "flowmac:8:steps=4" or "opus:6".
 
-    Arguments
-    ---------
-    name : str
-        Such as "flowmac:8", "flowmac:8:steps=4", "opus:6", "lowpass:3.5".
-
-    Returns
-    -------
-    System
-
-    Raises
-    ------
-    ValueError
-        For a name that means nothing; it says what could be meant.
-    UnavailableError
-        For one that cannot run here.
+    ValueError for a name that means nothing, which says what could be meant;
+    UnavailableError for a system that cannot run here.
     """
-    family, *details = name.split(":")
-    if family not in FAMILIES:
+    family, *parts = name.split(":")
+    if family not in MODULES:
         raise ValueError(
-            f"no system {family!r}, known are {', '.join(sorted(FAMILIES))}"
+            f"no system {family!r}, known are {', '.join(sorted(MODULES))}"
         )
-    options = [x.split("=", 1) for x in details if "=" in x]
+    options = [x.split("=", 1) for x in parts if "=" in x]
     if len(dict(options)) < len(options):
         raise ValueError(f"{name!r} gives an option twice")
-    details = [x for x in details if "=" not in x]
-    module = importlib.import_module(f"{__name__}.{FAMILIES[family]}")
-    return module.make(name, family, details, dict(options))
+    details = [x for x in parts if "=" not in x]
+    module = importlib.import_module(f"{__name__}.{MODULES[family]}")
+    kind = module.FAMILIES[family]
+    try:
+        detail, options = kind.read(details, dict(options))
+    except ValueError as error:
+        raise ValueError(f"{name!r}: {error}; write {kind.usage}") from None
+    return kind.make(name, detail, **options)

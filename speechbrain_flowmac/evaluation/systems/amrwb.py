@@ -12,15 +12,13 @@ import numpy as np
 
 from speechbrain_flowmac.evaluation.systems.base import (
     Coded,
+    Family,
     Recording,
     System,
     UnavailableError,
     digest,
-    read_name,
     to_pcm16,
 )
-
-__all__ = ["AmrWb", "make"]
 
 RATES = (
     "6.60",
@@ -135,8 +133,8 @@ class AmrWb(System):
         return np.frombuffer(b"".join(speech), np.int16) / 32768
 
 
-def make(name, family, details, options):
-    """Makes "amrwb:6.60" and its like, see `make_system`."""
-    usage = f"amrwb:KBPS, KBPS one of {', '.join(RATES)}"
-    mode, _ = read_name(name, details, options, usage, RATES.index)
-    return AmrWb(name, mode)
+FAMILIES = {
+    "amrwb": Family(
+        f"amrwb:KBPS, KBPS one of {', '.join(RATES)}", AmrWb, RATES.index
+    )
+}

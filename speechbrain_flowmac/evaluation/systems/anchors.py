@@ -11,39 +11,23 @@ from scipy.signal import firwin, kaiserord, oaconvolve
 
 from speechbrain_flowmac.evaluation.systems.base import (
     Coded,
+    Family,
     System,
     digest,
     positive,
-    read_name,
 )
 
 SAMPLE_RATE = 24000
 ATTENUATION = 60.0  # in dB; the pass-band is then flat to 0.01 dB
 TRANSITION = 500.0  # in Hz
-USAGE = "lowpass:KHZ, such as lowpass:3.5 or lowpass:7"
-
-
-def make(name, family, details, options):
-    """Makes `lowpass`, see `USAGE` and `make_system`."""
-    cutoff, _ = read_name(name, details, options, USAGE, positive)
-    return LowPass(name, 1000 * cutoff)
 
 
 def lowpass(cutoff, sample_rate):
-    """A linear-phase low-pass filter by Kaiser's window.
+    """Impulse response of a linear-phase low-pass filter, odd in length, by
+    Kaiser's window.
 
-    Arguments
-    ---------
-    cutoff : float
-        End of the pass-band in Hz; half a kilohertz above it begins the
-        stop-band, which must lie below half the sample rate.
-    sample_rate : int
-        In Hz.
-
-    Returns
-    -------
-    numpy.ndarray
-        Symmetric impulse response, odd in length.
+    The pass-band ends at `cutoff` in Hz; half a kilohertz above it begins the
+    stop-band, which must lie below half the sample rate.
 
     Example
     -------
@@ -67,15 +51,15 @@ def lowpass(cutoff, sample_rate):
 
 
 class LowPass(System):
-    """An anchor: the signal without what is above `cutoff` Hz, not delayed."""
+    """An anchor: the signal without what is above `khz`, not delayed."""
 
     kind = "anchor"
     sample_rate = SAMPLE_RATE
 
-    def __init__(self, name, cutoff):
+    def __init__(self, name, khz):
         self.name = name
-        self.label = f"Low-pass {cutoff / 1000:g} kHz"
-        self.filter = lowpass(cutoff, self.sample_rate)
+        self.label = f"Low-pass {khz:g} kHz"
+        self.filter = lowpass(1000 * khz, self.sample_rate)
         self.fingerprint = digest(scipy.__version__, self.filter.tobytes())
 
     def encode(self, recording):
@@ -89,3 +73,10 @@ class LowPass(System):
     def decode(self, coded, recording):
         """What was filtered, float64 [T]."""
         return np.frombuffer(coded.data, np.float64).copy()
+
+
+FAMILIES = {
+    "lowpass": Family(
+        "lowpass:KHZ, such as lowpass:3.5 or lowpass:7", LowPass, positive
+    )
+}

@@ -3,6 +3,8 @@
 import hashlib
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -43,10 +45,8 @@ class System(ABC):
 
     Attributes
     ----------
-    name : str
-        As it is asked for: "flowmac:8", "opus:6".
-    label : str
-        For people: "FlowMAC 3.0 kbps".
+    name, label : str
+        As it is asked for, "flowmac:8", and for people, "FlowMAC 3.0 kbps".
     kind : str
         "codec", "anchor" or "folder".
     sample_rate : int
@@ -70,20 +70,9 @@ class System(ABC):
 
     @abstractmethod
     def decode(self, coded, recording):
-        """Decodes.
+        """Decodes to float64 [about T]; delays are found afterwards.
 
-        Arguments
-        ---------
-        coded : Coded
-            From `encode`.
-        recording : Recording
-            What was coded. Only its name and length may be used.
-
-        Returns
-        -------
-        numpy.ndarray
-            float64, shape [about T]; delays are found afterwards.
-        """
+        Of the recording that was coded, only name and length may be used."""
 
     def tokens(self, coded):
         """Codebook indices, int [N, K], and the codebook size; None where there
@@ -91,63 +80,53 @@ class System(ABC):
         return None
 
 
-def read_name(
-    name, details, options, usage, detail=str, known=None, required=True
-):
-    """Checks and converts what follows the family in the name of a system.
+@dataclass
+class Family:
+    """Systems that are named alike.
 
     Arguments
     ---------
-    name : str
-        All of it, for messages.
-    details : list of str
-        Its parts without "=".
-    options : dict
-        Its parts with "=".
     usage : str
         How a name is written, for messages.
+    make : Callable
+        `make(name, detail, **options) -> System`.
     detail : Callable
-        Makes a value of the one detail, or raises ValueError.
-    known : dict or None
-        What makes a value of each known option, or raises ValueError.
+        Makes a value of the one part without "=", or raises ValueError.
+    options : dict
+        What makes a value of each part with "=", or raises ValueError.
     required : bool
-        Whether the detail must be given.
-
-    Returns
-    -------
-    tuple
-        The detail's value, None if it is not given, and those of options;
-        ValueError for what is missing, unknown, too much, or not converted.
-
-    Example
-    -------
-    >>> usage = "flowmac[:CODEBOOKS][:steps=N]"
-    >>> read_name("flowmac:8", ["8"], {}, usage, detail=int)
-    (8, {})
+        Whether the detail must be given; it is None otherwise.
     """
-    known = known or {}
 
-    def convert(function, text):
-        try:
-            return function(text)
-        except ValueError:
-            raise ValueError(
-                f"{name!r}: {text!r} cannot be read; write {usage}"
-            ) from None
+    usage: str
+    make: Callable
+    detail: Callable = str
+    options: dict = field(default_factory=dict)
+    required: bool = True
 
-    if len(details) > 1:
-        raise ValueError(f"{name!r} has too many parts; write {usage}")
-    if required and not details:
-        raise ValueError(f"{name!r} says too little; write {usage}")
-    for option in options:
-        if option not in known:
-            raise ValueError(
-                f"{name!r} has no option {option!r}; write {usage}"
-            )
-    return (
-        convert(detail, details[0]) if details else None,
-        {key: convert(known[key], text) for key, text in options.items()},
-    )
+    def read(self, details, options):
+        """Values of what follows the family in a name: the detail's, and
+        those of options; ValueError says what is wrong."""
+        if len(details) > 1:
+            raise ValueError("too many parts")
+        if self.required and not details:
+            raise ValueError("it says too little")
+        for option in options:
+            if option not in self.options:
+                raise ValueError(f"no option {option!r}")
+        values = {
+            option: _convert(self.options[option], text)
+            for option, text in options.items()
+        }
+        detail = _convert(self.detail, details[0]) if details else None
+        return detail, values
+
+
+def _convert(function, text):
+    try:
+        return function(text)
+    except ValueError:
+        raise ValueError(f"{text!r} cannot be read") from None
 
 
 def positive(text):
@@ -162,6 +141,23 @@ def positive(text):
     if not (0 < value < math.inf):
         raise ValueError(f"expected a positive number, found {text!r}")
     return value
+
+
+def one_of(*known):
+    """A function that returns a known text, and raises ValueError for others.
+
+    Example
+    -------
+    >>> one_of("0", "1")("1")
+    '1'
+    """
+
+    def check(text):
+        if text not in known:
+            raise ValueError(text)
+        return text
+
+    return check
 
 
 def to_pcm16(signal):

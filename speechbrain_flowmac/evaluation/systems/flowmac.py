@@ -13,11 +13,11 @@ from speechbrain_flowmac import lobes
 from speechbrain_flowmac.bitstream import BitstreamReader, read_tokens
 from speechbrain_flowmac.evaluation.systems.base import (
     Coded,
+    Family,
     System,
     UnavailableError,
     digest,
     first_line,
-    read_name,
 )
 from speechbrain_flowmac.inference import FlowMACCodec
 from speechbrain_flowmac.models.loading import (
@@ -31,22 +31,6 @@ from speechbrain_flowmac.models.loading import (
 DEFAULT_MODEL = "flowmac-24khz-3kbps"
 STRENGTHS = ("temperature", "guidance", "rescale")
 """Of sampling, in `lobes.sampling`; in options and labels if not the model's."""
-USAGE = (
-    "flowmac[:CODEBOOKS][:steps=N][:solver=NAME][:temperature=X][:guidance=W]"
-    "[:rescale=X][:model=MODEL][:seed=N][:rate=HZ], where MODEL is a built-in "
-    "name, a folder or a Hub id, without ':', and HZ the frame rate of one "
-    "whose rate is dynamic"
-)
-
-
-def make(name, family, details, options):
-    """Makes `flowmac`, see `USAGE` and `make_system`."""
-    known = {"steps": int, "solver": str, "model": str, "seed": _seed}
-    known |= dict.fromkeys(("rate", *STRENGTHS), float)
-    codebooks, options = read_name(
-        name, details, options, USAGE, int, known, required=False
-    )
-    return FlowMACSystem(name, codebooks, **options)
 
 
 @dataclass(frozen=True)
@@ -232,3 +216,23 @@ def _digest_files(paths):
     return [
         hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths
     ]
+
+
+FAMILIES = {
+    "flowmac": Family(
+        "flowmac[:CODEBOOKS][:steps=N][:solver=NAME][:temperature=X]"
+        "[:guidance=W][:rescale=X][:model=MODEL][:seed=N][:rate=HZ], where "
+        "MODEL is a built-in name, a folder or a Hub id, without ':', and HZ "
+        "the frame rate of one whose rate is dynamic",
+        FlowMACSystem,
+        int,
+        {
+            "steps": int,
+            "solver": str,
+            "model": str,
+            "seed": _seed,
+            **dict.fromkeys(("rate", *STRENGTHS), float),
+        },
+        required=False,
+    )
+}

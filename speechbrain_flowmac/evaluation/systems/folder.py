@@ -12,11 +12,11 @@ import soxr
 
 from speechbrain_flowmac.evaluation.systems.base import (
     Coded,
+    Family,
     System,
     UnavailableError,
     digest,
     positive,
-    read_name,
 )
 
 SAMPLE_RATE = 24000
@@ -24,14 +24,6 @@ ENDINGS = {
     *(".wav", ".w64", ".rf64", ".aif", ".aiff", ".aifc", ".au", ".caf"),
     *(".flac", ".ogg", ".oga", ".opus", ".mp3"),
 }
-USAGE = "folder:PATH[:label=NAME][:kbps=RATE], with no ':' or '=' in PATH"
-
-
-def make(name, family, details, options):
-    """Makes `folder`, see `USAGE` and `make_system`."""
-    known = {"label": str, "kbps": positive}
-    path, options = read_name(name, details, options, USAGE, Path, known)
-    return Folder(name, path, **options)
 
 
 class Folder(System):
@@ -134,3 +126,13 @@ def _without_ending(path):
 
 def _digest_file(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+FAMILIES = {
+    "folder": Family(
+        "folder:PATH[:label=NAME][:kbps=RATE], with no ':' or '=' in PATH",
+        Folder,
+        Path,
+        {"label": str, "kbps": positive},
+    )
+}

@@ -17,14 +17,13 @@ import soundfile
 from speechbrain_flowmac.evaluation.systems import ogg
 from speechbrain_flowmac.evaluation.systems.base import (
     Coded,
+    Family,
     System,
     UnavailableError,
     digest,
-    read_name,
+    one_of,
     to_pcm16,
 )
-
-__all__ = ["ProgramCodec", "make"]
 
 TIMEOUT_SECONDS = 60
 """A program may take this and the duration of what it codes."""
@@ -47,10 +46,8 @@ class ProgramCodec(System):
 
     Arguments
     ---------
-    name, label : str
-        As the system is asked for, and for people.
-    sample_rate : int
-        Of the encoder's input and the decoder's output, in Hz.
+    name, label, sample_rate
+        See `System`.
     encoder, decoder : list of str
         Program and options; the two files are put behind them.
     package : str
@@ -210,15 +207,6 @@ def _lc3_payload_bits(data):
     return bits
 
 
-def _one_of(*known):
-    def check(text):
-        if text not in known:
-            raise ValueError(text)
-        return text
-
-    return check
-
-
 def _within(low, high):
     def check(text):
         value = float(text)
@@ -229,25 +217,14 @@ def _within(low, high):
     return check
 
 
-def _opus(name, details, options):
-    kbps, options = read_name(
-        name,
-        details,
-        options,
-        "opus:KBPS[:vbr=1][:framesize=MS], KBPS 6..256, MS one of "
-        + ", ".join(OPUS_FRAME_MS),
-        _within(6, 256),
-        {"vbr": _one_of("0", "1"), "framesize": _one_of(*OPUS_FRAME_MS)},
-    )
-    vbr = options.get("vbr") == "1"
-    frame_ms = options.get("framesize", "20")
-    label = f"Opus {kbps:g} kbps" + ", VBR" * vbr
-    if frame_ms != "20":
-        label += f", {frame_ms} ms frames"
+def _opus(name, kbps, vbr="0", framesize="20"):
+    label = f"Opus {kbps:g} kbps" + ", VBR" * (vbr == "1")
+    if framesize != "20":
+        label += f", {framesize} ms frames"
     encoder = ["opusenc", "--quiet", "--speech", "--bitrate", f"{kbps:g}"]
-    encoder += ["--vbr" if vbr else "--hard-cbr", "--framesize", frame_ms]
+    encoder += ["--vbr" if vbr == "1" else "--hard-cbr"]
     # a stream's serial number is a random one otherwise
-    encoder += ["--serial", "0"]
+    encoder += ["--framesize", framesize, "--serial", "0"]
     # 48 kHz is what Opus works at, so that neither program resamples
     decoder = ["opusdec", "--quiet", "--no-dither", "--rate", "48000"]
     return ProgramCodec(
@@ -255,11 +232,7 @@ def _opus(name, details, options):
     )
 
 
-def _codec2(name, details, options):
-    usage = f"codec2:MODE, MODE one of {', '.join(CODEC2_FRAME_MS)}"
-    mode, _ = read_name(
-        name, details, options, usage, _one_of(*CODEC2_FRAME_MS)
-    )
+def _codec2(name, mode):
     frame_ms = CODEC2_FRAME_MS[mode]
     # c2enc fills up every frame to whole bytes: 1300 bit/s has 52 bits in
     # 7 bytes. A channel would carry the 52, so they count.
@@ -278,16 +251,7 @@ def _codec2(name, details, options):
     )
 
 
-def _speex(name, details, options):
-    qualities = [str(quality) for quality in range(11)]
-    mode, _ = read_name(
-        name,
-        details,
-        options,
-        "speex:QUALITY (wide-band) or speex:nbQUALITY (narrow-band), "
-        "QUALITY 0..10",
-        _one_of(*qualities, *(f"nb{quality}" for quality in qualities)),
-    )
+def _speex(name, mode):
     quality = mode.removeprefix("nb")
     band, flag, sample_rate = (
         ("WB", "-w", 16_000) if mode == quality else ("NB", "-n", 8000)
@@ -304,16 +268,12 @@ def _speex(name, details, options):
     )
 
 
-def _lc3(name, details, options):
-    # A frame has 20 to 400 bytes; elc3 would take another rate in silence.
-    usage = "lc3:KBPS, KBPS 16..320"
-    kbps, _ = read_name(name, details, options, usage, _within(16, 320))
-    # as Bluetooth's Basic Audio Profile pairs them: 24 kHz has 48 kbps
-    sample_rate = 16_000 if kbps < 48 else 24_000
+def _lc3(name, kbps):
     return ProgramCodec(
         name,
         f"LC3 {kbps:g} kbps",
-        sample_rate,
+        # as Bluetooth's Basic Audio Profile pairs them: 24 kHz has 48 kbps
+        16_000 if kbps < 48 else 24_000,
         ["elc3", "-b", f"{1000 * kbps:.0f}"],
         ["dlc3"],
         "liblc3-tools",
@@ -321,15 +281,28 @@ def _lc3(name, details, options):
     )
 
 
-_FAMILIES = {"opus": _opus, "codec2": _codec2, "speex": _speex, "lc3": _lc3}
-
-
-def make(name, family, details, options):
-    """Makes a system of the families "opus", "codec2", "speex" and "lc3".
-
-    Payload bits are those of whole packets for Opus, Speex and LC3, as they
-    are sent, and of frames for Codec2, whose frames need not fill bytes.
-    "opus:6" has hard constant bit rate and 20 ms frames, others are
-    "opus:6:vbr=1" and "opus:6:framesize=60"; "codec2:700C" is a mode of
-    c2enc; "speex:0" a quality, wide-band, "speex:nb0" narrow-band."""
-    return _FAMILIES[family](name, details, options)
+# Payload bits are those of whole packets for Opus, Speex and LC3, as they are
+# sent, and of frames for Codec2, whose frames need not fill bytes.
+FAMILIES = {
+    # hard constant bit rate and 20 ms frames unless told otherwise
+    "opus": Family(
+        "opus:KBPS[:vbr=1][:framesize=MS], KBPS 6..256, MS one of "
+        + ", ".join(OPUS_FRAME_MS),
+        _opus,
+        _within(6, 256),
+        {"vbr": one_of("0", "1"), "framesize": one_of(*OPUS_FRAME_MS)},
+    ),
+    "codec2": Family(
+        f"codec2:MODE, MODE one of {', '.join(CODEC2_FRAME_MS)}",
+        _codec2,
+        one_of(*CODEC2_FRAME_MS),
+    ),
+    "speex": Family(
+        "speex:QUALITY (wide-band) or speex:nbQUALITY (narrow-band), "
+        "QUALITY 0..10",
+        _speex,
+        one_of(*(band + str(x) for band in ("", "nb") for x in range(11))),
+    ),
+    # A frame has 20 to 400 bytes; elc3 would take another rate in silence.
+    "lc3": Family("lc3:KBPS, KBPS 16..320", _lc3, _within(16, 320)),
+}

@@ -9,7 +9,6 @@ import json
 import math
 import struct
 from abc import abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,26 +18,17 @@ from torch.nn.utils import parametrize
 from speechbrain_flowmac.bitstream import pack_codes, unpack_codes
 from speechbrain_flowmac.evaluation.systems.base import (
     Coded,
+    Family,
     System,
     UnavailableError,
     digest,
     first_line,
+    one_of,
     positive,
-    read_name,
 )
 
 RANDOM = "random"
-WEIGHTS = f"[:weights=FOLDER|{RANDOM}]"
 NUM_FRAMES = struct.Struct(">I")
-
-
-def make(name, family, details, options):
-    """Makes `encodec`, `dac` or `mimi`, see their `usage`."""
-    codec = {"encodec": EnCodec, "dac": DAC, "mimi": Mimi}[family]
-    detail, options = read_name(
-        name, details, options, codec.usage, codec.detail, codec.known
-    )
-    return codec(name, detail, **options)
 
 
 class TransformersCodec(System):
@@ -51,6 +41,8 @@ class TransformersCodec(System):
     ---------
     name : str
         As it is asked for.
+    wanted : int or float or None
+        Number of codebooks, None for all; of EnCodec the bandwidth in kbps.
     hub_id : str
         Where the published weights are.
     weights : str or None
@@ -61,19 +53,18 @@ class TransformersCodec(System):
         defaults; used where weights are random.
     """
 
-    usage: str
-    detail: Callable
-    known: dict
-    """For `read_name`."""
-
     title: str
     """For people."""
 
     architecture: str
     """Prefix of the package's classes."""
 
-    def __init__(self, name, hub_id, weights=None, **published):
+    most = "num_quantizers"
+    """What the configuration calls the number of codebooks that there are."""
+
+    def __init__(self, name, wanted, hub_id, weights=None, **published):
         self.name = name
+        self.wanted = wanted
         self.hub_id = hub_id
         self.weights = weights
         config = self._config(published)
@@ -97,10 +88,18 @@ class TransformersCodec(System):
             self.options,
         )
 
-    @abstractmethod
     def check(self, config):
-        """The number of codebooks K that was asked for; ValueError if a model of
-        this configuration does not have it."""
+        """The number of codebooks K; ValueError if a model of this
+        configuration does not have it."""
+        available = getattr(config, self.most)
+        if self.wanted is None:
+            return available
+        if not 1 <= self.wanted <= available:
+            raise ValueError(
+                f"{self.name!r}: the model has 1..{available} codebooks, "
+                f"found {self.wanted}"
+            )
+        return self.wanted
 
     @abstractmethod
     def encode_batch(self, wavs):
@@ -205,19 +204,15 @@ class TransformersCodec(System):
 class EnCodec(TransformersCodec):
     """EnCodec at 24 kHz, at a bandwidth of 1.5, 3, 6, 12 or 24 kbps."""
 
-    usage = f"encodec:KBPS{WEIGHTS}, such as encodec:6"
-    detail = staticmethod(positive)
-    known = {"weights": str}
     title = "EnCodec"
     architecture = "Encodec"
 
-    def __init__(self, name, bandwidth, weights=None):
-        self.bandwidth = bandwidth
-        super().__init__(name, "facebook/encodec_24khz", weights)
+    def __init__(self, name, kbps, weights=None):
+        super().__init__(name, kbps, "facebook/encodec_24khz", weights)
 
     def check(self, config):
         """The codebooks of the bandwidth, see `TransformersCodec`."""
-        if self.bandwidth not in config.target_bandwidths:
+        if self.wanted not in config.target_bandwidths:
             rates = ", ".join(f"{x:g}" for x in config.target_bandwidths)
             raise ValueError(
                 f"{self.name!r}: the bit rates in kbps are {rates}"
@@ -232,11 +227,11 @@ class EnCodec(TransformersCodec):
                 f"{self.name!r}: only mono models that code a whole signal "
                 "at its own level are known here"
             )
-        return int(1000 * self.bandwidth // self.codebook_rate)
+        return int(1000 * self.wanted // self.codebook_rate)
 
     def encode_batch(self, wavs):
         """See `TransformersCodec`."""
-        coded = self.network.encode(wavs.unsqueeze(1), bandwidth=self.bandwidth)
+        coded = self.network.encode(wavs.unsqueeze(1), bandwidth=self.wanted)
         return coded.audio_codes[0].mT
 
     def decode_batch(self, codes):
@@ -246,37 +241,25 @@ class EnCodec(TransformersCodec):
 
 
 class DAC(TransformersCodec):
-    """Descript's codec at 16 or 24 kHz, at a number of codebooks, None for all."""
+    """Descript's codec at 16 or 24 kHz, at a number of codebooks."""
 
     MODELS = {
         "16khz": {"sampling_rate": 16000, "n_codebooks": 12},
         "24khz": {"sampling_rate": 24000, "n_codebooks": 32},
     }
-    usage = f"dac:{'|'.join(MODELS)}[:codebooks=K]{WEIGHTS}"
-    known = {"codebooks": int, "weights": str}
     architecture = "Dac"
+    most = "n_codebooks"
 
     def __init__(self, name, model, codebooks=None, weights=None):
-        self.wanted = codebooks
         self.title = f"DAC {model.removesuffix('khz')} kHz"
         super().__init__(
             name,
+            codebooks,
             f"descript/dac_{model}",
             weights,
             downsampling_ratios=[2, 4, 5, 8],
             **self.MODELS[model],
         )
-
-    @classmethod
-    def detail(cls, text):
-        """One of `MODELS`."""
-        if text not in cls.MODELS:
-            raise ValueError(text)
-        return text
-
-    def check(self, config):
-        """See `TransformersCodec`."""
-        return _check_codebooks(self.name, self.wanted, config.n_codebooks)
 
     def encode_batch(self, wavs):
         """See `TransformersCodec`; zeros fill up the last frame, which the
@@ -298,19 +281,11 @@ class DAC(TransformersCodec):
 class Mimi(TransformersCodec):
     """Mimi, at 1 to 32 codebooks; speech models use 8."""
 
-    usage = f"mimi:CODEBOOKS{WEIGHTS}, such as mimi:8"
-    detail = int
-    known = {"weights": str}
     title = "Mimi"
     architecture = "Mimi"
 
     def __init__(self, name, codebooks, weights=None):
-        self.wanted = codebooks
-        super().__init__(name, "kyutai/mimi", weights)
-
-    def check(self, config):
-        """See `TransformersCodec`."""
-        return _check_codebooks(self.name, self.wanted, config.num_quantizers)
+        super().__init__(name, codebooks, "kyutai/mimi", weights)
 
     def encode_batch(self, wavs):
         """See `TransformersCodec`."""
@@ -322,16 +297,6 @@ class Mimi(TransformersCodec):
     def decode_batch(self, codes):
         """See `TransformersCodec`."""
         return self.network.decode(codes.mT).audio_values[:, 0]
-
-
-def _check_codebooks(name, wanted, available):
-    if wanted is None:
-        return available
-    if not 1 <= wanted <= available:
-        raise ValueError(
-            f"{name!r}: the model has 1..{available} codebooks, found {wanted}"
-        )
-    return wanted
 
 
 def _untrained(made, config):
@@ -360,3 +325,26 @@ def _digest_state(model):
         digest_.update(json.dumps([name, str(value.dtype)]).encode())
         digest_.update(value.contiguous().numpy().tobytes())
     return digest_.hexdigest()
+
+
+_WEIGHTS = f"[:weights=FOLDER|{RANDOM}]"
+FAMILIES = {
+    "encodec": Family(
+        f"encodec:KBPS{_WEIGHTS}, such as encodec:6",
+        EnCodec,
+        positive,
+        {"weights": str},
+    ),
+    "dac": Family(
+        f"dac:{'|'.join(DAC.MODELS)}[:codebooks=K]{_WEIGHTS}",
+        DAC,
+        one_of(*DAC.MODELS),
+        {"codebooks": int, "weights": str},
+    ),
+    "mimi": Family(
+        f"mimi:CODEBOOKS{_WEIGHTS}, such as mimi:8",
+        Mimi,
+        int,
+        {"weights": str},
+    ),
+}
