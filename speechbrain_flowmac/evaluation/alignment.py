@@ -43,7 +43,8 @@ def align(reference, decoded, sample_rate, max_delay_ms=300):
     Arguments
     ---------
     reference, decoded : numpy.ndarray
-        What was coded [T] and what came back [any], at one sample rate.
+        What was coded [T] and what came back [any], at one sample rate;
+        ValueError if they have another shape or are not finite.
     sample_rate : int
         In Hz.
     max_delay_ms : float
@@ -56,11 +57,6 @@ def align(reference, decoded, sample_rate, max_delay_ms=300):
         the delay in ms, positive where `decoded` came later; the gain in dB
         that it was given. Signals that are silent, shorter than 0.1 s or
         unlike each other are taken for undelayed, silence has a gain of 0.
-
-    Raises
-    ------
-    ValueError
-        If a signal is not [T], or not finite.
 
     Example
     -------

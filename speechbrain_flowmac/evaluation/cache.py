@@ -25,11 +25,6 @@ VERSION = 1
 class Cache:
     """A folder of entries: a few arrays, or anything that JSON takes.
 
-    Arguments
-    ---------
-    folder : Path
-        Made with the first entry.
-
     Example
     -------
     >>> import tempfile
@@ -44,17 +39,8 @@ class Cache:
         self.folder = Path(folder)
 
     def path(self, kind, key, ending):
-        """Where an entry is or would be.
-
-        Arguments
-        ---------
-        kind : str
-            Of entry, such as "scores".
-        key : str
-            Digest of all that the entry follows from.
-        ending : str
-            ".json" or ".npz".
-        """
+        """Where an entry is or would be; `key` is the digest of all that it
+        follows from."""
         # few enough files in a folder for every file system
         return self.folder / kind / key[:2] / f"{key}{ending}"
 
@@ -105,15 +91,8 @@ def signal_digest(signal):
 
 
 def function_digest(function, packages=()):
-    """Changes whenever what a function returns may.
-
-    Arguments
-    ---------
-    function : callable
-        Of a module. All modules in the folder of its file count, because
-        what it calls may be there.
-    packages : tuple of str
-        pip packages whose versions count, such as "visqol-python[lattice]".
+    """Changes whenever what a function of a module returns may: with the sources
+    in the folder of its file, and the versions of its pip packages.
 
     Example
     -------
@@ -130,10 +109,8 @@ def function_digest(function, packages=()):
 
 
 def source_digest(source):
-    """Changes whenever a model does that is named in some way.
-
-    Of a folder all files count; anything else, such as a Hub id, counts by
-    name.
+    """Changes whenever a model does that is named in some way: a folder by all
+    its files, anything else, such as a Hub id, by its name.
 
     Example
     -------

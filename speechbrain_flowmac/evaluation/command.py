@@ -167,12 +167,13 @@ def level(text):
 
 
 def choose_metrics(names, table, available):
-    """The metrics to compute.
+    """The metrics to compute, part of a table of `Metric` by name.
 
     Arguments
     ---------
     names : list of str or None
-        Those asked for; None for all that are available.
+        Those asked for, UsageError for one that is unknown or unavailable;
+        None for all that are available, UsageError if none is.
     table : dict
         name: `Metric`.
     available : callable
@@ -181,14 +182,7 @@ def choose_metrics(names, table, available):
     Returns
     -------
     tuple
-        Part of the table; and what is missing by the names of others, only
-        where none were asked for.
-
-    Raises
-    ------
-    UsageError
-        For an unknown or unavailable one that was asked for, and if no
-        metric is available.
+        Part of the table; and what is missing, by name, of others.
     """
     for name in names or ():
         if name not in table:

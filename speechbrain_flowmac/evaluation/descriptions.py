@@ -7,28 +7,11 @@ from speechbrain_flowmac.evaluation.workers import TaskError, Workers
 
 
 def describe(names, conditions, threads=1):
-    """What the results say of each system before anything is coded.
+    """What the results say of each system before anything is coded: `SystemInfo`
+    of the reference, then of each system once; UsageError for a name that means
+    nothing.
 
     Each is made once, in another process: some need much memory.
-
-    Arguments
-    ---------
-    names : iterable of str
-        Of the systems.
-    conditions : Conditions
-        Of the evaluation.
-    threads : int
-        CPU threads.
-
-    Returns
-    -------
-    list of SystemInfo
-        First of the reference, then of each system once.
-
-    Raises
-    ------
-    UsageError
-        For a name that means nothing.
     """
     names = list(dict.fromkeys(names))
     tasks = [(conditions.make_system, name) for name in names]

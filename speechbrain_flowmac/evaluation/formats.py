@@ -20,17 +20,9 @@ ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 def csv_text(rows):
-    """Rows of CSV as RFC 4180 has them.
-
-    Arguments
-    ---------
-    rows : iterable of iterable
-        Numbers are written in full; None and NaN as nothing. Text that a
-        spreadsheet would take for a formula gets an apostrophe before it.
-
-    Returns
-    -------
-    str
+    """Rows of CSV as RFC 4180 has them. Numbers are written in full, None and NaN
+    as nothing; text that a spreadsheet would take for a formula gets an
+    apostrophe before it.
 
     Example
     -------
@@ -51,16 +43,7 @@ def csv_cell(value):
 
 
 def markdown_text(value):
-    """Text as Markdown that shows it as it is, in one line.
-
-    Arguments
-    ---------
-    value : object
-        Whose text it is. What cannot be printed is shown by its number.
-
-    Returns
-    -------
-    str
+    """Any value as Markdown that shows its text as it is, in one line.
 
     Example
     -------
@@ -97,18 +80,8 @@ def markdown_code(text):
 
 
 def markdown_table(headings, rows):
-    """A table of what is Markdown already.
-
-    Arguments
-    ---------
-    headings : list of str
-        Of the columns; all but the first have numbers.
-    rows : list of list of str
-        The cells.
-
-    Returns
-    -------
-    str
+    """A table of cells that are Markdown already; all columns but the first have
+    numbers.
 
     Example
     -------

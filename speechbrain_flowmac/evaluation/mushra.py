@@ -125,15 +125,8 @@ def read_key(path):
 
 
 def systems_under_test(results, names=None):
-    """Labels, by name, of the systems that listeners will rate, beside
-    reference and anchors.
-
-    Arguments
-    ---------
-    results : Results
-        Of the evaluation.
-    names : list of str or None
-        Which; None for all that ran.
+    """Labels, by name, of the systems that listeners will rate beside reference
+    and anchors: those named, or all that ran.
 
     Example
     -------
@@ -171,14 +164,8 @@ def systems_under_test(results, names=None):
 
 
 def usable_files(results, systems):
-    """Files of suitable length that all systems decoded.
-
-    Returns
-    -------
-    dict
-        By file name, in order: paths of its audio by system, the reference
-        included, relative to the results.
-    """
+    """Files of suitable length that all systems decoded: by name, in order, the
+    paths of their audio by system, the reference included."""
     audio = {}
     for result in results.results:
         if result.error is None and result.audio:
@@ -258,20 +245,8 @@ def anchors(reference):
 
 
 def stimuli(folder, paths):
-    """All stimuli of one item, ready to be written.
-
-    Arguments
-    ---------
-    folder : Path
-        That the paths are relative to.
-    paths : dict
-        By system, from `usable_files`.
-
-    Returns
-    -------
-    dict
-        Arrays of shape [T] by system: reference, anchors, systems.
-    """
+    """All stimuli of one item, ready to be written: arrays [T] by system, of
+    reference, anchors and systems. `paths` are from `usable_files`."""
     signals = {name: read_signal(find(folder, x)) for name, x in paths.items()}
     reference = signals.pop(REFERENCE)
     total = len(reference)
@@ -324,19 +299,8 @@ def yaml_text(value, indent=0):
 
 
 def configuration(title, test_id, training, pages):
-    """The configuration of a test, as webMUSHRA's manual has it.
-
-    Arguments
-    ---------
-    title : str
-        Shown to listeners.
-    test_id : str
-        Names the folder of the results.
-    training : dict
-        The page to practise on.
-    pages : list of dict
-        Pages whose order every listener gets at random.
-    """
+    """The configuration of a test, as webMUSHRA's manual has it. Every listener
+    gets `pages` in another order, after the page of `training`."""
     return {
         "testname": title,
         "testId": test_id,
@@ -393,18 +357,8 @@ def configuration(title, test_id, training, pages):
 
 
 def mushra_page(name, page_id, paths):
-    """The page of one item.
-
-    Arguments
-    ---------
-    name : str
-        Its heading.
-    page_id : str
-        Names the item in the results.
-    paths : dict
-        Files by stimulus; "reference" is also hidden among the others, which
-        webMUSHRA does by itself.
-    """
+    """The page of one item, with files by stimulus; webMUSHRA hides the reference
+    among the others by itself."""
     paths = dict(paths)
     return {
         "type": "mushra",
@@ -441,10 +395,10 @@ def make_test(
     systems : list of str or None
         Names of systems; None for all.
     utterances : int
-        Items of the test, drawn at random. One more is for practice, or one
-        of them if there are no more.
+        Items of the test. One more is for practice, or one of them if there
+        are no more.
     seed : int
-        Of what is drawn.
+        Of what is drawn at random.
     title : str
         Shown to listeners; its letters and digits name the test.
 

@@ -54,27 +54,14 @@ class Rating(NamedTuple):
 
 
 def read_ratings(paths, key=None, listener_column=None):
-    """Reads the ratings of a test.
+    """Reads the ratings of a test from its CSV files: `Rating` of each listener,
+    item and system, in the order of the files.
 
     A listener is who gives the same answer in the column that asks for it:
     `listener_column`, or else the first of `LISTENER_COLUMNS` that is there.
     Without an answer every session counts as a listener. What a listener
     rated in several sessions is averaged. Ratings of the page for practice
-    are left out.
-
-    Arguments
-    ---------
-    paths : list of str or Path
-        CSV files.
-    key : mushra.Key or None
-        None if stimuli already have the names of systems.
-    listener_column : str or None
-        Name of a column.
-
-    Returns
-    -------
-    list of Rating
-        One for each listener, item and system, in the order of the files.
+    are left out. Without the `Key` of the test, stimuli are taken for systems.
     """
     scores, sessions = {}, _Sessions()
     for path in paths:

@@ -184,19 +184,8 @@ def compare(scores, systems):
 
 
 def analyse(ratings, key=None):
-    """Screens listeners, describes and compares systems.
-
-    Arguments
-    ---------
-    ratings : list of Rating
-        Of all listeners.
-    key : mushra.Key or None
-        Of the test, for labels.
-
-    Returns
-    -------
-    Analysis
-    """
+    """Screens listeners, describes and compares systems: an `Analysis` of the
+    ratings of all listeners, with the labels of the test's `Key` or None."""
     excluded = post_screening(ratings)
     scores, items = defaultdict(dict), defaultdict(list)
     for rating in ratings:

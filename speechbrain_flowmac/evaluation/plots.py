@@ -73,27 +73,12 @@ class Point(NamedTuple):
 
 
 def write_plots(results, folder):
-    """Draws what the results have enough of.
+    """Draws what the results, with their summary, have enough of into the folder
+    `plots` of a folder; returns a list of `Plot`.
 
     For each metric quality against bit rate and the spread over files; where
     systems differ in their numbers of solver steps, quality and decoding time
     against those.
-
-    Arguments
-    ---------
-    results : Results
-        With its summary.
-    folder : str or path-like
-        It exists; the plots go into `plots` in it.
-
-    Returns
-    -------
-    list of Plot
-
-    Raises
-    ------
-    OSError
-        If a file cannot be written.
     """
     folder, plots = Path(folder), []
     with _style():

@@ -70,12 +70,8 @@ def write_report(results, folder, listen=None):
     -------
     Path
         Of the page. It replaces an earlier one once it is complete.
-
-    Raises
-    ------
-    ReportError
-        If `listen` is negative, or a plot or audio file that the results
-        name is missing, outside the folder or not audio.
+        ReportError before that if `listen` is negative, or a plot or audio
+        file is missing, outside the folder or not audio.
     """
     listen = DEFAULT_LISTEN if listen is None else listen
     if listen < 0:

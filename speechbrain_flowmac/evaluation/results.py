@@ -220,7 +220,8 @@ def read_json(path):
 
 
 def parse(kind, value, where):
-    """Turns what JSON gave into a type, or says what does not fit.
+    """Turns what JSON gave into a type, or says by a ReportError what does not
+    fit.
 
     Arguments
     ---------
@@ -231,15 +232,6 @@ def parse(kind, value, where):
         From `json.loads`. What a dataclass does not know is left out.
     where : str
         Names the value in messages.
-
-    Returns
-    -------
-    object
-
-    Raises
-    ------
-    ReportError
-        If a part is missing, or has another type.
 
     Example
     -------

@@ -31,22 +31,9 @@ from speechbrain_flowmac.files import atomic_write
 
 
 def find_recordings(data, output, limit=None):
-    """Names of the audio files in a folder, which is searched.
-
-    Arguments
-    ---------
-    data : Path
-        The folder.
-    output : Path
-        Audio in this folder is left out.
-    limit : int or None
-        How many, evenly from all; None for all.
-
-    Returns
-    -------
-    list of str
-        Relative to the folder, sorted; UsageError if there are none.
-    """
+    """Names of the audio files in a folder, which is searched but for `output`:
+    relative to it, sorted, `limit` of them evenly from all. UsageError if there
+    are none."""
     if not data.is_dir():
         raise UsageError(f"no such folder: {data}")
     endings = audio_endings()
@@ -97,10 +84,8 @@ def evaluate(conditions, names, systems, jobs=1, threads=1, complain=None):
         Of the recordings.
     systems : list of SystemInfo
         From `descriptions.describe`; they get rates and tokens.
-    jobs : int
-        Processes.
-    threads : int
-        CPU threads of each.
+    jobs, threads : int
+        Processes, and CPU threads of each.
     complain : callable or None
         Told of everything that fails: `complain(error, what)`.
 
@@ -197,22 +182,8 @@ def _score(workers, conditions, folders, files, systems, complain):
 
 
 def write(results, output, listen=None):
-    """Writes everything that people read.
-
-    Arguments
-    ---------
-    results : Results
-        Complete but for summary and plots, which it gets.
-    output : Path
-        A folder.
-    listen : int or None
-        See `report.write_report`.
-
-    Returns
-    -------
-    Path
-        Of the report.
-    """
+    """Writes everything that people read into a folder; returns the path of the
+    report. The results get their summary and plots here."""
     results.summary = summarise(results)
     results.plots = plots.write_plots(results, output)
     with atomic_write(output / RESULTS_FILE, "w") as file:

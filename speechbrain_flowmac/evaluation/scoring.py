@@ -47,10 +47,8 @@ class Conditions:
 
     Arguments
     ---------
-    data : Path
-        Folder of the recordings.
-    output : Path
-        Folder for all that is written.
+    data, output : Path
+        Folders of the recordings and of all that is written.
     metrics : dict
         name: `Metric`.
     sample_rate : int
@@ -85,11 +83,8 @@ class Conditions:
         return Cache(self.output / CACHE_FOLDER)
 
     def reference(self, name):
-        """What systems are compared with: float64 [T], of 16 bits.
-
-        AudioFileError if the file cannot be read, or has no samples or no
-        numbers.
-        """
+        """What systems are compared with: float64 [T], of 16 bits. AudioFileError
+        if the file cannot be read, or has no samples or no numbers."""
         return _reference(self.data / name, self.sample_rate, self.level_db)
 
     def recording(self, name, sample_rate):
@@ -126,13 +121,7 @@ def _system(make, name):
 
 
 def round_to_16_bits(signal):
-    """The samples that a 16-bit file keeps; what is louder is clipped.
-
-    Example
-    -------
-    >>> round_to_16_bits(np.array([-2.0, 0.1, 0.5])).tolist()
-    [-1.0, 0.100006103515625, 0.5]
-    """
+    """The samples that a 16-bit file keeps; what is louder is clipped."""
     return to_pcm16(signal) / 32768
 
 
@@ -153,44 +142,18 @@ def resample(signal, sample_rate, wanted):
 
 
 def prepare(conditions, name, audio):
-    """Reads a recording and writes its reference.
-
-    Arguments
-    ---------
-    conditions : Conditions
-        Of the evaluation.
-    name : str
-        Of the recording.
-    audio : str
-        Where its reference goes, relative to the output.
-
-    Returns
-    -------
-    File
-    """
+    """Reads a recording and writes its reference to `audio`, a path relative to
+    the output; returns a `File`."""
     reference = conditions.reference(name)
     conditions.write_audio(audio, reference)
     return File(name, len(reference) / conditions.sample_rate, audio)
 
 
 def evaluate_one(conditions, system, name, audio):
-    """One recording through one system.
+    """One recording, by name, through one `SystemInfo` that can run.
 
-    Arguments
-    ---------
-    conditions : Conditions
-        Of the evaluation.
-    system : SystemInfo
-        One that can run, with its fingerprint.
-    name : str
-        Of the recording.
-    audio : str
-        Where the decoded audio goes, relative to the output.
-
-    Returns
-    -------
-    tuple
-        A `Result`; and the tokens with the size of their codebooks, or None.
+    The decoded audio is written to `audio`, relative to the output. Returns a
+    `Result`; and the tokens with the size of their codebooks, or None.
     """
     reference = conditions.reference(name)
     found = Result(name, system.name, audio=audio)

@@ -30,7 +30,7 @@ KIBIBYTE = 1024
 
 
 def measure_systems(conditions, systems, names, threads, anew, complain):
-    """Speeds of the codecs, each in a process of its own, one by one.
+    """Speeds of the codecs among `systems`, each in a process of its own.
 
     Arguments
     ---------
@@ -89,26 +89,11 @@ def _known_or_measured(conditions, system, names, threads, anew):
 
 
 def measure(make_system, name, recordings, repeats=REPEATS):
-    """Times a system; to be called in a fresh process.
+    """Times a system, see `make_system`; to be called in a fresh process.
 
-    Loading includes importing what the system needs. The first recording is
-    coded once before, to warm up; then all are, several times, and the
-    median counts.
-
-    Arguments
-    ---------
-    make_system : callable
-        From a name to a `System`.
-    name : str
-        Of the system.
-    recordings : list of Recording
-        At the system's sample rate.
-    repeats : int
-        How often all are coded.
-
-    Returns
-    -------
-    Speed
+    Loading includes importing what the system needs. The first of the
+    recordings, at the system's rate, is coded once before, to warm up; then all
+    are, several times, and the median counts. Returns `Speed`.
     """
     start = time.perf_counter()
     system = make_system(name)
@@ -181,13 +166,7 @@ def cpu():
 
 
 def machine(threads, packages):
-    """What figures were taken on, and with.
-
-    Example
-    -------
-    >>> machine(threads=2, packages=["numpy"]).threads
-    2
-    """
+    """What figures were taken on, and with."""
     return Machine(
         cpu(),
         threads,

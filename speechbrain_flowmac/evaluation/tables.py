@@ -32,24 +32,12 @@ def by_rate(systems):
 
 
 def write_tables(results, folder):
-    """Writes results.csv, summary.csv and summary.md.
+    """Writes results.csv, summary.csv and summary.md into a folder.
 
     results.csv has a row for each file and system, summary.csv one for each
     system: of each metric the mean under its name, the ends of its interval
     and the number of files beside it. Numbers are in full, unknown ones
-    empty.
-
-    Arguments
-    ---------
-    results : Results
-        With its summary.
-    folder : str or Path
-        Where the files go; it exists.
-
-    Raises
-    ------
-    OSError
-        If a file cannot be written; what was there before stays.
+    empty. If a file cannot be written, what was there before stays.
     """
     contents = {
         "results.csv": csv_text(_result_rows(results)),
@@ -105,21 +93,11 @@ def _summary_rows(results):
 
 
 def markdown(results):
-    """Tables of quality, differences, speed and tokens.
+    """Tables of quality, differences, speed and tokens, as GitHub renders them.
 
     Quality is in one table for each kind of metric. Differences are to the
     first codec of the results, over the files that both coded; so are the
     ratios of speeds.
-
-    Arguments
-    ---------
-    results : Results
-        With its summary.
-
-    Returns
-    -------
-    str
-        Markdown, as GitHub renders it.
     """
     systems = by_rate(results.systems)
     running = [s for s in systems if s.unavailable is None]

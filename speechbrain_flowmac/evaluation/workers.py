@@ -79,20 +79,11 @@ class Workers:
         self._processes.clear()
 
     def map(self, function, tasks):
-        """Works on tasks, on as many at a time as there are processes.
+        """Works on tasks, tuples of arguments, on as many at a time as there are
+        processes. The function must be of a module, which the processes import.
 
-        Arguments
-        ---------
-        function : callable
-            Of a module, so that the processes can import it.
-        tasks : iterable of tuple
-            Arguments of each call.
-
-        Yields
-        ------
-        tuple
-            The number of the task, and what the function returned or a
-            `TaskError`; in the order in which they end.
+        Yields the number of the task, and what the function returned or a
+        `TaskError`, in the order in which they end.
         """
         waiting = iter(enumerate(tasks))
         idle, busy = list(self._processes), {}

@@ -105,6 +105,7 @@ class Player {
         figure,
         label: figure.querySelector("figcaption").textContent,
         audio: figure.querySelector("audio"),
+        view: figure.querySelector(".view"),
         buffer: null, // until it is decoded
       }));
     this.offset = 0; // seconds, where it plays from
@@ -143,9 +144,8 @@ class Player {
       document.activeElement.blur();
     });
     this.details.querySelector("summary").after(transport);
-    this.versions.forEach(({ figure, audio }, i) => {
+    this.versions.forEach(({ audio, view }, i) => {
       audio.hidden = true;
-      const view = figure.querySelector(".view");
       view.addEventListener("click", (event) => {
         const { left, width } = view.getBoundingClientRect();
         this.seek(((event.clientX - left) / width) * this.duration);
@@ -311,7 +311,9 @@ class Player {
     this.time.textContent = `${now} / ${all} s`;
     this.bar.setAttribute("aria-valuetext", `${now} of ${all} seconds`);
     const share = this.duration ? position / this.duration : 0;
-    this.details.style.setProperty("--played", share);
+    this.versions.forEach(({ view }) => {
+      view.style.setProperty("--played", share);
+    });
   }
 
   // Blind test
