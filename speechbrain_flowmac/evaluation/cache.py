@@ -11,11 +11,12 @@ import inspect
 import json
 import re
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from speechbrain_flowmac.evaluation.systems.base import digest
+from speechbrain_flowmac.evaluation.systems.base import digest, file_digest
 from speechbrain_flowmac.files import atomic_write
 
 # Raised when entries mean something else than before
@@ -101,8 +102,7 @@ def function_digest(function, packages=()):
     """
     folder = Path(inspect.getfile(function)).parent
     sources = {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.glob("*.py"))
+        path.name: file_digest(path) for path in sorted(folder.glob("*.py"))
     }
     name = f"{function.__module__}.{function.__qualname__}"
     return digest(name, sources, package_versions(packages))
@@ -117,13 +117,15 @@ def source_digest(source):
     >>> source_digest("one/model") == source_digest("another/model")
     False
     """
-    files = {}
-    if source and Path(source).is_dir():
-        for path in sorted(Path(source).rglob("*")):
-            if path.is_file():
-                content = hashlib.sha256(path.read_bytes()).hexdigest()
-                files[path.relative_to(source).as_posix()] = content
-    return digest(source, files)
+    paths = sorted(Path(source).rglob("*")) if source else []
+    return digest(
+        source,
+        {
+            path.relative_to(source).as_posix(): file_digest(path)
+            for path in paths
+            if path.is_file()
+        },
+    )
 
 
 def package_versions(packages):
@@ -134,11 +136,9 @@ def package_versions(packages):
     >>> list(package_versions(["numpy>=1", "no-such-package[all]"]))
     ['numpy']
     """
+    names = [re.match(r"[\w.-]+", package).group() for package in packages]
     versions = {}
-    for package in packages:
-        name = re.match(r"[\w.-]+", package).group()
-        try:
+    for name in names:
+        with suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return versions

@@ -15,6 +15,7 @@ import math
 import random
 import re
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,36 +51,7 @@ PEAK = 10 ** (-1 / 20)  # highest sample, which leaves room for what is between
 LENGTH_TOLERANCE = 0.1  # seconds that a decoded file may be longer or shorter
 MAX_FILE_RATE = 192000  # in Hz: what a small file may unfold to has an end
 
-INSTRUCTIONS = """\
-<p>Please listen through headphones, in a quiet place.</p>
-<p>Every page plays a reference and several versions of it. Rate the quality \
-of each version from 0 (bad) to 100 (excellent): whatever sounds different \
-from the reference counts against it.</p>
-<p>One version is the reference itself and should get 100. Listen as often as \
-you like, and to parts if you like. The order changes from page to page.</p>
-<p>The page after the volume is for practice; its ratings do not count.</p>"""
-
-README = """\
-# {title}
-
-A MUSHRA listening test (ITU-R BS.1534-3) with {items} items of {conditions} \
-conditions each, hidden reference and two anchors included.
-
-1. Get webMUSHRA (audiolabs/webMUSHRA on GitHub) and a web server with PHP.
-2. Copy what is in `webmushra/` into webMUSHRA's folder; its `configs` is
-   merged with the one there.
-3. In webMUSHRA's folder, start `php -S localhost:8000`, or use any server
-   with PHP; `results` must be writable.
-4. Let listeners open `http://localhost:8000/?config={test_id}.yaml`, each
-   with a code that is the same in all their sessions.
-5. When they are done:
-
-       flowmac mushra-results results/{test_id}/mushra.csv --key key.json
-
-Keep `key.json` away from the server: it says which stimulus is which system.
-All stimuli have {rate} Hz, 16 bit and the loudness of their reference \
-({loudness:g} LUFS unless that would clip).
-"""
+TEMPLATES = Path(__file__).with_name("webmushra")
 
 
 class MushraError(ReportError):
@@ -268,112 +240,18 @@ def stimuli(folder, paths):
         raise MushraError(f"{paths[REFERENCE]}: {error}") from error
 
 
-def yaml_text(value, indent=0):
-    """YAML, of nested dicts and lists, that webMUSHRA's parser (yaml.js) reads.
+def render(name, **values):
+    """A file of a test, of its template, as text."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    It knows no `- - item`, which PyYAML writes, so a dash stands alone before
-    what is nested, and no line is folded.
-
-    Example
-    -------
-    >>> print(yaml_text({"pages": [["random", {"id": "a"}]]}), end="")
-    pages:
-      -
-        - "random"
-        -
-          id: "a"
-    """
-    if isinstance(value, dict):
-        pairs = [(f"{key}:", item) for key, item in value.items()]
-    else:
-        pairs = [("-", item) for item in value]
-    text = ""
-    for start, item in pairs:
-        text += " " * indent + start
-        if isinstance(item, (dict, list)):
-            text += "\n" + yaml_text(item, indent + 2)
-        else:
-            # what JSON writes is YAML, too
-            text += f" {json.dumps(item, ensure_ascii=False)}\n"
-    return text
-
-
-def configuration(title, test_id, training, pages):
-    """The configuration of a test, as webMUSHRA's manual has it. Every listener
-    gets `pages` in another order, after the page of `training`."""
-    return {
-        "testname": title,
-        "testId": test_id,
-        "bufferSize": 2048,
-        "stopOnErrors": True,
-        "showButtonPreviousPage": True,
-        "remoteService": "service/write.php",
-        "pages": [
-            {
-                "type": "generic",
-                "id": "instructions",
-                "name": "Instructions",
-                "content": INSTRUCTIONS.replace("\n", ""),
-            },
-            {
-                "type": "volume",
-                "id": "volume",
-                "name": "Volume",
-                "content": "Set a comfortable volume and leave it there.",
-                "stimulus": training["reference"],
-                "defaultVolume": 0.5,
-            },
-            training,
-            {
-                "type": "generic",
-                "id": "start",
-                "name": "The test",
-                "content": "From here on, your ratings count.",
-            },
-            ["random", *pages],
-            {
-                "type": "finish",
-                "name": "Thank you",
-                "content": "Please send your ratings.",
-                "popupContent": "Your ratings were sent. Thank you!",
-                "showResults": False,
-                "writeResults": True,
-                "questionnaire": [
-                    {
-                        "type": "text",
-                        "label": "Your code (the same in all sessions)",
-                        "name": "listener",
-                    },
-                    {
-                        "type": "long_text",
-                        "label": "Remarks",
-                        "name": "remarks",
-                        "optional": True,
-                    },
-                ],
-            },
-        ],
-    }
-
-
-def mushra_page(name, page_id, paths):
-    """The page of one item, with files by stimulus; webMUSHRA hides the reference
-    among the others by itself."""
-    paths = dict(paths)
-    return {
-        "type": "mushra",
-        "id": page_id,
-        "name": name,
-        "content": "Rate each version against the reference.",
-        "showWaveform": True,
-        "enableLooping": True,
-        "reference": paths.pop(REFERENCE),
-        "createAnchor35": False,
-        "createAnchor70": False,
-        "randomize": True,
-        "showConditionNames": False,
-        "stimuli": paths,
-    }
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["json"] = partial(json.dumps, ensure_ascii=False)
+    return environment.get_template(name).render(values)
 
 
 def make_test(
@@ -422,7 +300,7 @@ def make_test(
     served = target / "webmushra"
     audio = served / "configs" / "resources" / test_id
     audio.mkdir(parents=True)
-    pages, items = [], {}
+    items = {}
 
     def add(page_id, file):
         signals = stimuli(report, usable[file])
@@ -437,24 +315,27 @@ def make_test(
             what[code] = Stimulus(name, paths[code])
         items[page_id] = Item(what, file)
         heading = "Practice" if page_id == TRAINING else "Listening test"
-        return mushra_page(heading, page_id, paths)
+        return {"id": page_id, "heading": heading, "paths": paths}
 
     training = add(TRAINING, drawn[-1])
-    for number, file in enumerate(drawn[:utterances]):
-        pages.append(add(f"item-{number + 1:02}", file))
-    config = configuration(title, test_id, training, pages)
-    path = served / "configs" / f"{test_id}.yaml"
-    path.write_text(yaml_text(config), encoding="utf-8")
     key = Key(test_id, {**LABELS, **labels}, items, title, seed)
-    text = json.dumps(asdict(key), indent=2) + "\n"
-    (target / "key.json").write_text(text, encoding="utf-8")
-    text = README.format(
-        title=title,
-        test_id=test_id,
-        items=utterances,
-        conditions=len(key.systems),
-        rate=SAMPLE_RATE,
-        loudness=LOUDNESS,
-    )
-    (target / "README.md").write_text(text, encoding="utf-8")
+    values = {
+        "title": title,
+        "test_id": test_id,
+        "training": training,
+        "pages": [
+            add(f"item-{number + 1:02}", file)
+            for number, file in enumerate(drawn[:utterances])
+        ],
+        "conditions": len(key.systems),
+        "rate": SAMPLE_RATE,
+        "loudness": f"{LOUDNESS:g}",
+    }
+    texts = {
+        served / "configs" / f"{test_id}.yaml": render("config.yaml", **values),
+        target / "key.json": json.dumps(asdict(key), indent=2) + "\n",
+        target / "README.md": render("README.md", **values),
+    }
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
     return key

@@ -4,10 +4,11 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from speechbrain_flowmac.console import UsageError, add_command, whole_number
+from speechbrain_flowmac.files import new_folder
 
 
 @contextmanager
@@ -19,23 +20,21 @@ def whole_folder(target):
     target = Path(target)
     if os.path.lexists(target):
         raise UsageError(f"{target} exists")
-    made = [path for path in target.parents if not path.exists()]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-    try:
-        yield work
-        work.chmod(0o755)  # made for the owner alone
-        work.rename(target)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        for path in made:
-            with suppress(OSError):
-                path.rmdir()
-        raise
+    with new_folder(target.parent):
+        work = tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-")
+        try:
+            yield Path(work)
+            os.chmod(work, 0o755)  # made for the owner alone
+            os.rename(work, target)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def mushra(args):
     """`flowmac mushra`"""
+    if importlib.util.find_spec("jinja2") is None:
+        raise UsageError("the test's files need jinja2: pip install jinja2")
+
     from speechbrain_flowmac.evaluation.mushra import make_test
     from speechbrain_flowmac.evaluation.results import ReportError
 

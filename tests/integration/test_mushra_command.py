@@ -258,6 +258,15 @@ def test_ratings_that_cannot_be_analysed(tmp_path, capsys, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_missing_package_is_named(report, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        mushra_command.importlib.util, "find_spec", lambda name: None
+    )
+    with pytest.raises(UsageError, match="pip install jinja2"):
+        make(report, tmp_path / "made")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -19,9 +19,9 @@ from speechbrain_flowmac.evaluation.mushra import (
     loudness,
     make_test,
     match_loudness,
+    render,
     systems_under_test,
     usable_files,
-    yaml_text,
 )
 from speechbrain_flowmac.evaluation.results import (
     File,
@@ -326,14 +326,24 @@ def test_only_suitable_files_are_used():
 
 
 def test_yaml_is_read_as_it_was_meant():
-    value = {
-        "text": "quotes \" and \\ and: # é, <p>it's</p>",
-        "flag": True,
-        "number": 0.5,
-        "pages": [{"a": {"b": "c"}}, ["random", {"d": []}], "x"],
-    }
-    text = yaml_text(value)
-    assert yaml.safe_load(text.replace("d:\n", "d: []\n")) == value
+    title = "quotes \" and \\ and: # é, <p>it's</p>\nand {{ more }}"
+    pages = [
+        {"id": name, "heading": "x", "paths": {"reference": "r", name: "s"}}
+        for name in ("a", "b", "c")
+    ]
+    text = render(
+        "config.yaml",
+        title=title,
+        test_id="test",
+        training=pages[0],
+        pages=pages[1:],
+    )
+    config = yaml.safe_load(text)
+    assert config["testname"] == title
+    assert [x["id"] for x in mushra_pages(config)] == ["a", "b", "c"]
+    for page in mushra_pages(config):
+        assert page["reference"] == "r"
+        assert page["stimuli"] == {page["id"]: "s"}
     # what yaml.js cannot read: two dashes in a line
     assert not re.search(r"^ *- +-", text, re.MULTILINE)
     assert not re.search(r"^ *- +[a-z]+:", text, re.MULTILINE)

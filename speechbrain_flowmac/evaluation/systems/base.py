@@ -5,6 +5,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -170,6 +171,11 @@ def to_pcm16(signal):
     array([-32768, -32768,  16384,  32767], dtype=int16)
     """
     return np.clip(np.rint(signal * 32768), -32768, 32767).astype(np.int16)
+
+
+def file_digest(path):
+    """SHA-256 of what a file holds, in hex."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def digest(*parts):

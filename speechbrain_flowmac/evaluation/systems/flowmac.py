@@ -1,6 +1,5 @@
 """The codec of this project, through its bitstream."""
 
-import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from speechbrain_flowmac.evaluation.systems.base import (
     System,
     UnavailableError,
     digest,
+    file_digest,
     first_line,
 )
 from speechbrain_flowmac.inference import FlowMACCodec
@@ -195,7 +195,7 @@ def _seed(text):
 def _digest_model(model):
     """SHA-256 of the files of a model."""
     names = [HPARAMS_FILE, *(f"{name}.safetensors" for name in MODULE_NAMES)]
-    return _digest_files(get_file(model, name) for name in names)
+    return [file_digest(get_file(model, name)) for name in names]
 
 
 def _digest_code():
@@ -203,19 +203,12 @@ def _digest_code():
     while it is worked on, and a cache must not take one for another."""
     package = Path(speechbrain_flowmac.__file__).parent
     modules = ("chunking", "codec", "dynamic_codec", "inference", "stream")
-    return _digest_files(
-        [
-            *(package / f"{module}.py" for module in modules),
-            *sorted((package / "bitstream").glob("*.py")),
-            *sorted(Path(lobes.__file__).parent.glob("*.py")),
-        ]
-    )
-
-
-def _digest_files(paths):
-    return [
-        hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths
+    paths = [
+        *(package / f"{module}.py" for module in modules),
+        *sorted((package / "bitstream").glob("*.py")),
+        *sorted(Path(lobes.__file__).parent.glob("*.py")),
     ]
+    return [file_digest(path) for path in paths]
 
 
 FAMILIES = {

@@ -1,6 +1,5 @@
 """Files that someone else decoded, at the same relative paths."""
 
-import hashlib
 import io
 from collections import defaultdict
 from functools import cached_property
@@ -16,6 +15,7 @@ from speechbrain_flowmac.evaluation.systems.base import (
     System,
     UnavailableError,
     digest,
+    file_digest,
     positive,
 )
 
@@ -71,7 +71,7 @@ class Folder(System):
             soxr.__version__,
             soundfile.__libsndfile_version__,
             {
-                str(file.relative_to(self.path)): _digest_file(file)
+                str(file.relative_to(self.path)): file_digest(file)
                 for files in self._files.values()
                 for file in files
             },
@@ -122,10 +122,6 @@ class Folder(System):
 
 def _without_ending(path):
     return path.with_suffix("").as_posix()
-
-
-def _digest_file(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 FAMILIES = {

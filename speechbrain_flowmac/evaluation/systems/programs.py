@@ -9,6 +9,8 @@ import shutil
 import struct
 import subprocess
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +43,7 @@ CODEC2_FRAME_MS = {
 }
 
 
+@dataclass(eq=False)
 class ProgramCodec(System):
     """A codec of two programs, called with an input and an output file.
 
@@ -63,50 +66,34 @@ class ProgramCodec(System):
     Example
     -------
     >>> from speechbrain_flowmac.evaluation.systems import Recording
-    >>> codec = ProgramCodec(
-    ...     "pcm",
-    ...     "PCM",
-    ...     8000,
-    ...     encoder=["cp"],
-    ...     decoder=["cp"],
-    ...     package="coreutils",
-    ...     payload_bits=lambda data: 8 * len(data),
-    ...     audio=".raw",
-    ... )
+    >>> copy = ["cp"], ["cp"], "coreutils"
+    >>> codec = ProgramCodec("pcm", "PCM", 8000, *copy, len, audio=".raw")
     >>> second = Recording("second", np.zeros(8000), 8000)
-    >>> coded = codec.encode(second)
-    >>> coded.payload_bits, codec.decode(coded, second).shape
-    (128000, (8000,))
+    >>> codec.decode(codec.encode(second), second).shape
+    (8000,)
     """
 
-    def __init__(
-        self,
-        name,
-        label,
-        sample_rate,
-        encoder,
-        decoder,
-        package,
-        payload_bits,
-        audio=".wav",
-        frame_samples=1,
-    ):
-        for program, *_ in (encoder, decoder):
+    name: str
+    label: str
+    sample_rate: int
+    encoder: list
+    decoder: list
+    package: str
+    payload_bits: Callable
+    audio: str = ".wav"
+    frame_samples: int = 1
+
+    def __post_init__(self):
+        commands = (self.encoder, self.decoder)
+        for program, *_ in commands:
             if shutil.which(program) is None:
                 raise UnavailableError(
-                    f"{program} is not installed (Debian package {package})"
+                    f"{program} is not installed (Debian package "
+                    f"{self.package})"
                 )
-        self.name = name
-        self.label = label
-        self.sample_rate = sample_rate
-        self.encoder = encoder
-        self.decoder = decoder
-        self.payload_bits = payload_bits
-        self.audio = audio
-        self.frame_samples = frame_samples
         self.fingerprint = " / ".join(
             f"{shlex.join(command)} {_version(command[0])}"
-            for command in (encoder, decoder)
+            for command in commands
         )
 
     def encode(self, recording):
