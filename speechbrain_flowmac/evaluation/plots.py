@@ -174,15 +174,10 @@ def _rate_figure(points, axis, looks):
     axes.set_xticks(spaced, [f"{rate:.2g}" for rate in spaced])
     axes.set_xticks([], minor=True)
     families = [
-        (
-            _shared([RATE.sub("", p.system.label) for p in members]),
-            [p.system.kbps for p in members],
-            members,
-            looks[family],
-        )
-        for family, members in _grouped(rated, _family).items()
+        (_shared([RATE.sub("", p.system.label) for p in x]), x, looks[family])
+        for family, x in _grouped(rated, _family).items()
     ]
-    _draw_families(axes, families, level)
+    _draw_families(axes, families, lambda point: point.system.kbps, level)
     return figure
 
 
@@ -238,48 +233,42 @@ def _steps_figure(points, axis, looks):
     axes.set_ylabel(axis)
     groups = _grouped(points, lambda s: STEPS.sub("", s.label))
     own = _looks(groups)
-    lines = [
-        (
-            label,
-            [counts.index(p.system.options["steps"]) for p in members],
-            members,
-            own[label],
-        )
-        for label, members in groups.items()
-    ]
-    _draw_families(axes, lines, [])
+    lines = [(label, members, own[label]) for label, members in groups.items()]
+
+    def abscissa(point):
+        return counts.index(point.system.options["steps"])
+
+    _draw_families(axes, lines, abscissa)
     return figure
 
 
-def _draw_families(axes, families, level):
+def _draw_families(axes, families, abscissa, level=()):
     """Draws lines through points, then labels where they hide least.
 
-    families: label, abscissae, points and look each; level: points of
-    horizontal lines that are drawn already.
+    families: label, points and look of each; abscissa: from a point;
+    level: points of horizontal lines that are drawn already.
     """
-    sorted_families = []
-    for label, x, members, look in families:
-        order = np.argsort(x, kind="stable")
-        x, members = [x[i] for i in order], [members[i] for i in order]
-        y = [p.mean for p in members]
+    drawn = []
+    for label, points, look in families:
+        points = sorted(points, key=abscissa)
+        x, y = [abscissa(p) for p in points], [p.mean for p in points]
         axes.errorbar(
-            x, y, yerr=_interval(members), capsize=2.5, elinewidth=1, **look
+            x, y, yerr=_interval(points), capsize=2.5, elinewidth=1, **look
         )
-        sorted_families.append((label, x, y, members, _dark(look["color"])))
+        drawn.append((label, x, y, points, _dark(look["color"])))
     axes.margins(y=0.08)
     labels = Labels(axes)
-    for _, x, y, members, _ in sorted_families:
+    for _, x, y, points, _ in drawn:
         labels.avoid(x, y)
-        for at, point in zip(x, members, strict=True):
+        for at, point in zip(x, points, strict=True):
             labels.avoid([at, at], [point.low, point.high], 3)
-    ends = axes.get_xlim()
     for point in level:
-        labels.avoid(ends, [point.mean] * 2, 1)
+        labels.avoid(axes.get_xlim(), [point.mean] * 2, 1)
     for point in level:
         labels.put_on_line(
             point.system.label, point.mean, fontsize=9, color=GREY
         )
-    for label, x, y, _, colour in sorted_families:
+    for label, x, y, _, colour in drawn:
         places = list(zip(x, y, strict=True))
         labels.put(label, places, fontsize=9, color=colour)
 

@@ -62,8 +62,6 @@ class Table:
                 columns, lambda column: column.group
             )
         ]
-        # a line sets groups apart
-        self.begins = {members[0].index for _, members in self.groups[1:]}
         self.rows = [[column.cell(row) for column in columns] for row in rows]
         self.refused = list(refused)
 

@@ -136,15 +136,13 @@ def _prepare(workers, conditions, folders, complain):
         for name, folder in folders.items()
     ]
     files, unreadable = {}, {}
-    with bar(len(tasks), unit="file", desc="references") as progress:
-        for number, result in workers.map(prepare, tasks):
-            name = tasks[number][1]
-            if isinstance(result, TaskError):
-                complain(result, name)
-                unreadable[name] = Unreadable(name, str(result))
-            else:
-                files[name] = result
-            progress.update()
+    for task, result in _work(workers, prepare, tasks, "references", "file"):
+        name = task[1]
+        if isinstance(result, TaskError):
+            complain(result, name)
+            unreadable[name] = Unreadable(name, str(result))
+        else:
+            files[name] = result
     return tuple(
         [found[name] for name in folders if name in found]
         for found in (files, unreadable)
@@ -156,29 +154,31 @@ def _score(workers, conditions, folders, files, systems, complain):
     slugs = file_names([system.name for system in systems])
     # system by system, so that no worker has several in memory
     tasks = [
-        (
-            conditions,
-            system,
-            file.name,
-            f"{folders[file.name]}/{slug}.flac",
-        )
+        (conditions, system, file.name, f"{folders[file.name]}/{slug}.flac")
         for system, slug in zip(systems, slugs, strict=True)
         for file in files
     ]
     found = {}
-    with bar(len(tasks), unit="pair", desc="coding and scoring") as progress:
-        for number, result in workers.map(evaluate_one, tasks):
-            _, system, name, _ = tasks[number]
-            what = f"{name} with {system.name}"
-            if isinstance(result, TaskError):
-                complain(result, what)
-                result = Result(name, system.name, error=str(result)), None
-            for metric, error in result[0].metric_errors.items():
-                complain(TaskError(error), f"{metric} of {what}")
-            found[name, system.name] = result
-            progress.update()
-            progress.set_postfix_str(f"{len(tasks) - len(found)} left")
+    for task, result in _work(
+        workers, evaluate_one, tasks, "coding and scoring", "pair"
+    ):
+        _, system, name, _ = task
+        what = f"{name} with {system.name}"
+        if isinstance(result, TaskError):
+            complain(result, what)
+            result = Result(name, system.name, error=str(result)), None
+        for metric, error in result[0].metric_errors.items():
+            complain(TaskError(error), f"{metric} of {what}")
+        found[name, system.name] = result
     return found
+
+
+def _work(workers, function, tasks, what, unit):
+    """Yields tasks and their results as they end, with a progress bar."""
+    with bar(len(tasks), unit=unit, desc=what) as progress:
+        for number, result in workers.map(function, tasks):
+            yield tasks[number], result
+            progress.update()
 
 
 def write(results, output, listen=None):

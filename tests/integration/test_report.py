@@ -48,7 +48,7 @@ def tone(system, file):
 class Parsed(HTMLParser):
     """Elements of a page; refuses what is not nested well."""
 
-    void = {"meta", "img", "br", "input", "link"}
+    void = {"meta", "img", "br", "input", "link", "colgroup"}
 
     def __init__(self, text):
         super().__init__()
