@@ -15,7 +15,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "speechbrain_flowmac" / "models"
-PAGES = ROOT / "speechbrain_flowmac" / "evaluation" / "report_page"
+PAGES = [
+    ROOT / "speechbrain_flowmac" / "evaluation" / name
+    for name in ("report_page", "webmushra")
+]
 PARTS = ("speechbrain_flowmac", "lobes", "recipes", "hparams", "tests")
 SHIPPED = {".json", ".md", ".safetensors", ".wav", ".yaml"}
 
@@ -62,7 +65,7 @@ def data():
     return {
         **{
             p.relative_to(ROOT).as_posix(): p
-            for p in [*models, *PAGES.iterdir()]
+            for p in [*models, *(x for page in PAGES for x in page.iterdir())]
         },
         **{
             f"speechbrain_flowmac/{p.relative_to(ROOT).as_posix()}": p
