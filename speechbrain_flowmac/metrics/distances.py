@@ -1,8 +1,8 @@
 """Distances between waveforms, spectra and mels.
 
 All hear up to 12 kHz: they work at 24 kHz, with fixed settings, so that systems
-of other rates and mels compare. The mels are those of FlowMAC's front end, which
-favours it: `stft_distance` is nobody's own.
+of other rates and mels compare. The mels are those that the paper's FlowMAC codes,
+which favours codecs of mels: `stft_distance` is nobody's own.
 """
 
 from functools import cache

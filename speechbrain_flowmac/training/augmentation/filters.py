@@ -5,6 +5,8 @@ import math
 import numpy as np
 from scipy.signal import oaconvolve
 
+DEPTH_DB = 60.0  # below the loudest, others are nothing
+
 
 def equalize(signal, sample_rate, frequencies, gains_db):
     """Filters by a response given at a few frequencies.
@@ -41,8 +43,9 @@ def equalize(signal, sample_rate, frequencies, gains_db):
     return oaconvolve(signal, response.astype(np.float32))[: len(signal)]
 
 
-def bandwidth(signal, sample_rate, depth_db=60.0):
-    """Highest frequency that holds something.
+def bandwidth(signal, sample_rate):
+    """Highest frequency that holds something: within `DEPTH_DB` of the loudest
+    200 Hz.
 
     Arguments
     ---------
@@ -50,8 +53,6 @@ def bandwidth(signal, sample_rate, depth_db=60.0):
         Shape [T].
     sample_rate : int
         In Hz.
-    depth_db : float
-        How far below the loudest 200 Hz others are nothing.
 
     Returns
     -------
@@ -63,5 +64,5 @@ def bandwidth(signal, sample_rate, depth_db=60.0):
     power = np.square(np.abs(np.fft.rfft(windowed)))
     width = max(round(200 * len(signal) / sample_rate), 1)
     bands = np.add.reduceat(power, np.arange(0, len(power), width))
-    loud = np.flatnonzero(bands > bands.max() * 10 ** (-depth_db / 10))
+    loud = np.flatnonzero(bands > bands.max() * 10 ** (-DEPTH_DB / 10))
     return float(200 * (loud[-1] + 1)) if len(loud) else 0.0

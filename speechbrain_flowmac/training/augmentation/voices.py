@@ -51,21 +51,18 @@ class FormantShifter(Augmentation):
         Of the crops that change.
     factor : tuple of float
         Range of the factor of formant frequencies.
-    quefrency : float
-        Where the envelope ends, in seconds: about the shortest pitch period.
-        It fades over the second half.
     max_gain_db : float
         Most that a frequency is raised or lowered.
     """
 
     n_fft = 1024
+    # seconds, about the shortest pitch period: the envelope ends there, and
+    # fades over the second half
+    quefrency = 0.003
 
-    def __init__(
-        self, share=0.3, factor=(0.85, 1.18), quefrency=0.003, max_gain_db=20.0
-    ):
+    def __init__(self, share=0.3, factor=(0.85, 1.18), max_gain_db=20.0):
         super().__init__(share)
         self.factor = factor
-        self.quefrency = quefrency
         self.max_gain_db = max_gain_db
 
     def apply(self, signal, sample_rate, rng):

@@ -58,16 +58,12 @@ class TrapezoidSchedule:
 
 
 class Pace:
-    """Says once how long a training will take.
+    """Says once how long a training will take."""
 
-    Arguments
-    ---------
-    num_steps : int
-        Steps that are timed; the one before them, which is slow, is not.
-    """
+    num_steps = 10
+    """Steps that are timed; the one before them, which is slow, is not."""
 
-    def __init__(self, num_steps=10):
-        self.num_steps = num_steps
+    def __init__(self):
         self.count = 0
 
     def step(self, remaining):
