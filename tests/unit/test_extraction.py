@@ -14,12 +14,8 @@ from tiny_model import make_tiny_model
 
 from speechbrain_flowmac.tokenizer import FlowMACTokenizer
 from speechbrain_flowmac.tokens import extraction
-from speechbrain_flowmac.tokens.extraction import (
-    PlanMismatchError,
-    Share,
-    bucket,
-    extract,
-)
+from speechbrain_flowmac.tokens.extraction import Share, bucket, extract
+from speechbrain_flowmac.tokens.plan import PlanMismatchError
 from speechbrain_flowmac.tokens.stores import NpyStore, TarStore
 from speechbrain_flowmac.tokens.summary import describe
 from speechbrain_flowmac.training.speech_inputs import TokenInputs
