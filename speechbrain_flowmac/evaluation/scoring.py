@@ -32,12 +32,15 @@ from speechbrain_flowmac.evaluation.cache import (
 )
 from speechbrain_flowmac.evaluation.results import REFERENCE, File, Result
 from speechbrain_flowmac.evaluation.systems import Recording, make_system
-from speechbrain_flowmac.evaluation.systems.base import digest, to_pcm16
+from speechbrain_flowmac.evaluation.systems.base import (
+    SAMPLE_RATE,
+    digest,
+    to_pcm16,
+)
 from speechbrain_flowmac.files import atomic_write
 from speechbrain_flowmac.lobes.features import num_frames
 from speechbrain_flowmac.metrics import REFERENCE_LEVEL_DB, to_level
 
-SAMPLE_RATE = 24000
 CACHE_FOLDER = "cache"
 
 

@@ -10,6 +10,7 @@ import scipy
 from scipy.signal import firwin, kaiserord, oaconvolve
 
 from speechbrain_flowmac.evaluation.systems.base import (
+    SAMPLE_RATE,
     Coded,
     Family,
     System,
@@ -17,7 +18,6 @@ from speechbrain_flowmac.evaluation.systems.base import (
     positive,
 )
 
-SAMPLE_RATE = 24000
 ATTENUATION = 60.0  # in dB; the pass-band is then flat to 0.01 dB
 TRANSITION = 500.0  # in Hz
 

@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+SAMPLE_RATE = 24000
+"""In Hz, of references and scores, and of systems without a rate of theirs."""
+
 
 class UnavailableError(RuntimeError):
     """A system that cannot run here; the message says what is missing."""

@@ -10,6 +10,7 @@ import torch
 import speechbrain_flowmac
 from speechbrain_flowmac import lobes
 from speechbrain_flowmac.bitstream import BitstreamReader, read_tokens
+from speechbrain_flowmac.commands.coding import DEFAULT_MODEL
 from speechbrain_flowmac.evaluation.systems.base import (
     Coded,
     Family,
@@ -28,7 +29,6 @@ from speechbrain_flowmac.models.loading import (
     get_file,
 )
 
-DEFAULT_MODEL = "flowmac-24khz-3kbps"
 STRENGTHS = ("temperature", "guidance", "rescale")
 """Of sampling, in `lobes.sampling`; in options and labels if not the model's."""
 

@@ -9,7 +9,9 @@ import numpy as np
 import soundfile
 import soxr
 
+from speechbrain_flowmac.console import audio_endings
 from speechbrain_flowmac.evaluation.systems.base import (
+    SAMPLE_RATE,
     Coded,
     Family,
     System,
@@ -18,12 +20,6 @@ from speechbrain_flowmac.evaluation.systems.base import (
     file_digest,
     positive,
 )
-
-SAMPLE_RATE = 24000
-ENDINGS = {
-    *(".wav", ".w64", ".rf64", ".aif", ".aiff", ".aifc", ".au", ".caf"),
-    *(".flac", ".ogg", ".oga", ".opus", ".mp3"),
-}
 
 
 class Folder(System):
@@ -54,8 +50,9 @@ class Folder(System):
         self.label = label or path.resolve().name
         self.kbps = kbps
         self._files = defaultdict(list)
+        endings = audio_endings()
         for file in sorted(path.rglob("*")):
-            if file.suffix.lower() in ENDINGS and file.is_file():
+            if file.suffix.lower() in endings and file.is_file():
                 self._files[_without_ending(file.relative_to(path))].append(
                     file
                 )
