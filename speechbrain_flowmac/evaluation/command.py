@@ -71,6 +71,12 @@ def add_command(commands):
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _add_what(command)
+    _add_how(command)
+
+
+def _add_what(command):
+    """Options of what is compared, and shown."""
     command.add_argument(
         "--data",
         required=True,
@@ -119,6 +125,10 @@ def add_command(commands):
         metavar="N",
         help="how many files can be listened to in the report (default: 8)",
     )
+
+
+def _add_how(command):
+    """Options of the work, and of speeds."""
     command.add_argument(
         "--jobs",
         type=whole_number(1, 1024),
