@@ -83,6 +83,23 @@ class FlowDistillation(MeanFlow):
             self.teacher.eval()
         return self
 
+    def adopt(self, state):
+        """Teacher and student from a flow-matching field; see `Flow.adopt`."""
+        teacher = {
+            f"teacher.{n}": p for n, p in self.teacher.named_parameters()
+        }
+        if not teacher.keys() & state.keys():
+            for name, weight in teacher.items():
+                found = state.get(name.replace("teacher", "field", 1), weight)
+                if found.shape != weight.shape:
+                    raise ValueError(
+                        "the teacher must be of flow matching: the field of "
+                        f"this model, whose {name} has the shape "
+                        f"{list(found.shape)} instead of "
+                        f"{list(weight.shape)}, is of a mean flow"
+                    )
+        return super().adopt(state)
+
     def loss(self, mel, mu, mask, generator):
         """Square error of u; data count through mu alone. See `Flow.loss`."""
         if self.teacher is None:

@@ -130,6 +130,19 @@ class FlowMatching(Flow):
         """That of the field."""
         return self.field.alignment
 
+    def adopt(self, state):
+        """A field of mean velocities as one of velocities, where r = t.
+
+        See `Flow.adopt`.
+        """
+        state = dict(state)
+        for name, value in self.state_dict().items():
+            if name.endswith("time.mlp.0.weight") and name in state:
+                weight = state[name]
+                by_time = weight.reshape(len(weight), -1, value.shape[1])
+                state[name] = by_time[:, :2].sum(1)
+        return state
+
     def path(self, noise, mel, t):
         """x_t and its velocity u, both [B, N, M], at times t [B]."""
         shrink = 1 - self.sigma_min

@@ -4,14 +4,17 @@ import pytest
 import torch
 from small_flows import SmallField, distance_of_samples, train
 
+from speechbrain_flowmac.lobes.convnext import ConvNeXt
 from speechbrain_flowmac.lobes.distillation import FlowDistillation
 from speechbrain_flowmac.lobes.flow_matching import FlowMatching
+from speechbrain_flowmac.lobes.mean_flow import MeanFlow
 from speechbrain_flowmac.lobes.residual_field import (
     MeanResidualField,
     ResidualField,
 )
 from speechbrain_flowmac.lobes.sampling import Sampling
 from speechbrain_flowmac.lobes.solvers import Midpoint, Sway
+from speechbrain_flowmac.lobes.vector_field import ConvNeXtField
 
 
 class Known(torch.nn.Module):
@@ -19,6 +22,10 @@ class Known(torch.nn.Module):
 
     def forward(self, x, t, mu, mask=None):
         return torch.zeros_like(x)
+
+
+def conv_field(num_times):
+    return ConvNeXtField(4, ConvNeXt(8, 1, condition_dim=8), num_times)
 
 
 def generator(seed=0):
@@ -116,3 +123,38 @@ def test_the_teacher_is_the_field_that_it_adopts():
     assert not any(p.requires_grad for p in student.teacher.parameters())
     own = student.state_dict()
     assert all(torch.equal(v, own[k]) for k, v in student.adopt(own).items())
+
+
+def test_a_student_is_no_teacher():
+    graduate = FlowDistillation(conv_field(2), conv_field(1), Sampling(16))
+    state = {
+        name: value
+        for name, value in graduate.state_dict().items()
+        if name.startswith("field.")
+    }
+    with pytest.raises(ValueError, match="must be of flow matching"):
+        graduate.adopt(state)
+
+
+def test_flow_matching_goes_on_from_a_mean_velocity_where_both_times_are_one():
+    mean = MeanFlow(conv_field(2))
+    plain = FlowMatching(conv_field(1))
+    plain.load_state_dict(plain.adopt(mean.state_dict()))
+    x, mu = torch.randn(2, 3, 5, 4, generator=generator())
+    t = torch.tensor([0.0, 0.3, 1.0])
+    torch.testing.assert_close(
+        plain.field(x, t, mu),
+        mean.field(x, torch.stack([t, t], dim=1), mu),
+    )
+
+
+def test_without_its_teacher_a_student_samples_and_does_not_learn():
+    flow = FlowDistillation(SmallField(2)).train()
+    noise = torch.randn(3, 1, 1, generator=generator())
+    assert flow.sample(noise, noise, None, Sampling(n_steps=2)).shape == (
+        3,
+        1,
+        1,
+    )
+    with pytest.raises(ValueError, match="needs a teacher"):
+        flow(noise, noise, None, generator())
