@@ -228,53 +228,6 @@ class ResidualQuantizer(nn.Module):
         return check_codebooks(num_codebooks, self.num_codebooks)
 
 
-def without_projections(state):
-    """The state of a factorised quantizer as that of one of full width.
-
-    Its code vectors are those after projection, and so decode to the same.
-
-    Arguments
-    ---------
-    state : dict
-        Of a `ResidualQuantizer` with `codebook_dim`.
-
-    Returns
-    -------
-    tuple
-        State dict, and the matrix [H, H] and offset [H] of what the two
-        projections without codes between them do.
-
-    Example
-    -------
-    >>> narrow = ResidualQuantizer(8, 2, 256, 4, kmeans_iterations=0)
-    >>> state, matrix, offset = without_projections(narrow.state_dict())
-    >>> wide = ResidualQuantizer(8, 2, 256, kmeans_iterations=0)
-    >>> wide.load_state_dict(state)
-    <All keys matched successfully>
-    >>> torch.equal(wide.vocabulary, narrow.vocabulary)
-    True
-    """
-    # weights may be stored in half precision
-    state = {
-        name: value.float() if value.is_floating_point() else value
-        for name, value in state.items()
-    }
-    leave, bias = state["project_out.weight"], state["project_out.bias"]
-    matrix = leave @ state["project_in.weight"]
-    offset = leave @ state["project_in.bias"] + bias
-    full = {}
-    for name, value in state.items():
-        codebook, _, kind = name.rpartition(".")
-        if kind in ("embed", "embed_avg"):
-            value = value @ leave.T
-            if ".layers.0." in name:
-                count = state[f"{codebook}.cluster_size"].unsqueeze(-1)
-                value = value + (bias if kind == "embed" else bias * count)
-        if not name.startswith("project_"):
-            full[name] = value
-    return full, matrix, offset
-
-
 def check_codebooks(wanted, available):
     """How many codebooks to use, all for None; ValueError if too many or none.
 

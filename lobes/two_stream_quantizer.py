@@ -110,6 +110,11 @@ class TwoStreamQuantizer(nn.Module):
         return self.acoustic.synchronized
 
     @property
+    def initialised(self):
+        """Whether every codebook has been started; the grid always is."""
+        return self.acoustic.initialised
+
+    @property
     def frozen(self):
         """Whether training leaves the codebooks as they are."""
         return self.acoustic.frozen

@@ -6,7 +6,7 @@ into one frame of tokens that says how long it lasts:
     mel -> recogniser -> features -+-> runs
                                    +-> merged -> finite scalars -> 1st codebook
     mel -> encoder -> latents ------> merged -> the rest -> other codebooks
-    tokens -> code vectors -> repeated, with places -> bottleneck -> MelDecoder
+    tokens -> code vectors -> repeated -> frames -> bottleneck -> MelDecoder
 
 Behind the tokens it is a `FlowMAC`, and whatever takes tokens takes them
 either way: as frames of time, or merged, with durations.
@@ -24,7 +24,6 @@ from speechbrain_flowmac.lobes.frame_merging import (
 )
 from speechbrain_flowmac.lobes.lengths import num_frames
 from speechbrain_flowmac.lobes.merging import Merging
-from speechbrain_flowmac.lobes.quantizer import without_projections
 from speechbrain_flowmac.lobes.semantic_features import resample_frames
 
 
@@ -37,15 +36,16 @@ class DynamicFlowMAC(FlowMAC):
         `semantic(wav, mel, mask)` gives features [B, N', D] and their exact
         lengths; `stride` is mel frames per feature, `dim` is D. Frozen.
     aggregator : torch.nn.Module
-        `aggregator(latents [B, N, H], runs [B, R]) -> [B, R, H]`.
+        `aggregator(frames [B, N, D], runs [B, R]) -> [B, R, H]`, as
+        `RunAnalysis`, or `QueryAggregator` with H = D.
     merging : Merging or None
         Defaults of `encode`.
     lowest_rate : float
         Training draws a rate for each batch, from this to that of all frames,
         Hz.
-    positions : torch.nn.Module
-        `positions(frames [B, N, H], tokens [B, N, K], mask [B, N])`, as
-        `RunPositions`: tells repeated frames apart.
+    expander : torch.nn.Module
+        `expander(x [B, N, H], tokens [B, N, K], mask [B, N]) -> [B, N, D]`,
+        as `RunSynthesis`, or `RunPositions`: tells repeated vectors apart.
     alignment_loss : torch.nn.Module or None
         `RepresentationAlignment` of what the bottleneck makes with the
         features, for training (REPA).
@@ -71,7 +71,7 @@ class DynamicFlowMAC(FlowMAC):
         *,
         semantic,
         aggregator,
-        positions,
+        expander,
         merging=None,
         lowest_rate=5.0,
         alignment_loss=None,
@@ -84,7 +84,7 @@ class DynamicFlowMAC(FlowMAC):
         self.aggregator = aggregator.float()
         self.merging = Merging() if merging is None else merging
         self.lowest_rate = lowest_rate
-        self.positions = positions
+        self.expander = expander
         self.alignment_loss = alignment_loss
         self.distillation_weight = distillation_weight
         self.alignment_weight = alignment_weight
@@ -92,7 +92,8 @@ class DynamicFlowMAC(FlowMAC):
     def adopt(self, state):
         """Weights of a codec with a fixed rate as a start, where they fit.
 
-        Merging nothing, this codec is then that one with pooled latents.
+        Where that one projects latents before it quantizes them, this one
+        does so before it merges them; it has codebooks of its own.
 
         Arguments
         ---------
@@ -108,26 +109,18 @@ class DynamicFlowMAC(FlowMAC):
         if any(name.startswith("semantic.") for name in state):
             return state
         own = self.state_dict()
-        codes = {}
+        moved = {
+            "encoder.": "encoder.encoder.",
+            "decoder.": "decoder.decoder.",
+            "quantizer.project_in.": "encoder.project.",
+            "quantizer.project_out.": "decoder.project.",
+        }
         for name, value in state.items():
-            part, _, rest = name.partition(".")
-            if part == "quantizer":
-                codes[rest] = value
-            elif part in ("encoder", "decoder"):
-                own[f"{part}.{part}.{rest}"] = value
-            else:
-                own[name] = value
-        if "project_in.weight" in codes:
-            # codes of full width: what the projections did, pooling does
-            codes, matrix, offset = without_projections(codes)
-            pool = own["encoder.pool.weight"].to(matrix)
-            pool = pool.unflatten(1, (-1, len(matrix)))
-            own["encoder.pool.weight"] = (pool @ matrix).flatten(1)
-            own["encoder.pool.bias"] = pool.sum(1) @ offset
-        for name, value in codes.items():
-            name = f"quantizer.acoustic.{name}"
-            # there may be another number of codebooks
-            if name in own and own[name].shape == value.shape:
+            for old, new in moved.items():
+                if name.startswith(old):
+                    name = new + name.removeprefix(old)
+                    break
+            if not name.startswith("quantizer."):
                 own[name] = value
         return own
 
@@ -149,6 +142,27 @@ class DynamicFlowMAC(FlowMAC):
         octaves = self.frame_rate / self.lowest_rate
         return self.lowest_rate * octaves ** torch.rand(()).item()
 
+    @torch.no_grad()
+    def start_codebooks(self, batches):
+        """Starts untrained codebooks by k-means of what they are to code.
+
+        Arguments
+        ---------
+        batches : iterable
+            Of waveforms [B, T] and exact lengths, int64 [B]; each is merged
+            to a rate of its own.
+        """
+        found = []
+        for wav, num_samples in batches:
+            merging = self.merging.with_changes(frame_rate=self._drawn_rate())
+            features, latents, runs = self._merge(
+                wav, *self.analyse(wav, num_samples), merging
+            )
+            valid = runs > 0
+            found.append((merge_frames(features, runs)[valid], latents[valid]))
+        features, latents = map(torch.cat, zip(*found, strict=True))
+        self.quantizer(features[None], latents[None])
+
     def reconstruct(self, wav, mel, mel_mask, token_mask):
         """The decoded mel of a batch, as in `FlowMAC`; rates vary."""
         merging = self.merging
@@ -164,7 +178,7 @@ class DynamicFlowMAC(FlowMAC):
             _padded(unmerge_frames(x, runs), longest)
             for x in (coded.quantized, coded.tokens)
         )
-        frames = self.positions(frames, tokens, token_mask)
+        frames = self.expander(frames, tokens, token_mask)
         hidden = self.decoder.restore(frames, token_mask)
         mu = self.decoder.render(hidden, token_mask)
         alignment = None
@@ -181,13 +195,13 @@ class DynamicFlowMAC(FlowMAC):
     def decode_mean(self, tokens, mask=None):
         """Tokens of frames of time to mu, as in `FlowMAC`."""
         frames = self.quantizer.decode(tokens)
-        frames = self.positions(frames, tokens, mask)
+        frames = self.expander(frames, tokens, mask)
         return self.decoder(frames, mask).float()
 
     def decoder_receptive_field(self, sampling):
         """As in `FlowMAC`, and as far as a place in a run is counted."""
         reach = super().decoder_receptive_field(sampling)
-        return None if reach is None else reach + self.positions.receptive_field
+        return None if reach is None else reach + self.expander.receptive_field
 
     def forward(self, wav, num_samples, generator):
         """The losses of a batch, as in `FlowMAC`, and those of the teacher."""

@@ -2,12 +2,14 @@
 
 import sys
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
+from speechbrain.dataio.dataloader import make_dataloader
 from speechbrain.utils.distributed import ddp_init_group, run_on_main
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import (
@@ -231,6 +233,35 @@ def start_semantics(hparams):
         return
     state = averaged_weights(hparams["semantic_folder"])
     hparams["codec"].semantic.recogniser.load_state_dict(state)
+
+
+def start_codebooks(hparams, dataset):
+    """Starts a dynamic codec's codebooks from the data, before the training.
+
+    Arguments
+    ---------
+    hparams : dict
+        `codebook_batches` (how many to start from), the options of the
+        training's loader, the checkpointer and the codec. A codec without
+        runs of frames has no such key, and starts with its first batch.
+    dataset : DynamicItemDataset
+        What it is to be trained on.
+    """
+    codec, checkpointer = hparams["codec"], hparams["checkpointer"]
+    if "codebook_batches" not in hparams or codec.quantizer.initialised:
+        return
+    if checkpointer.find_checkpoint() is not None:
+        return
+    # ranks are to find the same codebooks
+    torch.manual_seed(hparams["seed"])
+    options = {**hparams["train_dataloader_opts"], "num_workers": 0}
+    batches = islice(
+        make_dataloader(dataset, **options), hparams["codebook_batches"]
+    )
+    codec.start_codebooks(
+        (batch.sig.data, torch.as_tensor(batch.num_samples))
+        for batch in batches
+    )
 
 
 def fit_and_test(brain, datasets, hparams):

@@ -63,9 +63,10 @@ codec: !new:speechbrain_flowmac.dynamic_codec.DynamicFlowMAC
             num_symbols: 29
     merging: !new:speechbrain_flowmac.lobes.merging.Merging
         merging_threshold: 0.99
-    encoder: !new:speechbrain_flowmac.lobes.strided.PooledEncoder
+    encoder: !new:speechbrain_flowmac.lobes.strided.JoinedEncoder
         latent_dim: 8
-        pool: 2
+        width: 4
+        join: 2
         encoder: !new:speechbrain_flowmac.lobes.encoder.MelEncoder
             n_mels: 128
             latent_dim: 8
@@ -89,11 +90,12 @@ codec: !new:speechbrain_flowmac.dynamic_codec.DynamicFlowMAC
             num_codebooks: 3
             codebook_size: 16
             kmeans_iterations: 0
-    positions: !new:speechbrain_flowmac.lobes.run_positions.RunPositions
+    expander: !new:speechbrain_flowmac.lobes.run_positions.RunPositions
         dim: 8
     decoder: !new:speechbrain_flowmac.lobes.strided.BottleneckDecoder
         latent_dim: 8
-        spread: 2
+        width: 4
+        join: 2
         bottleneck: !new:speechbrain_flowmac.lobes.transformer.Transformer
             dim: 8
             num_layers: 1

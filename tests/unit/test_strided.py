@@ -6,7 +6,7 @@ import torch
 from speechbrain_flowmac.lobes.convnext import ConvNeXt
 from speechbrain_flowmac.lobes.encoder import MelDecoder, MelEncoder
 from speechbrain_flowmac.lobes.lengths import length_mask
-from speechbrain_flowmac.lobes.strided import BottleneckDecoder, PooledEncoder
+from speechbrain_flowmac.lobes.strided import BottleneckDecoder, JoinedEncoder
 from speechbrain_flowmac.lobes.transformer import Transformer
 
 
@@ -21,38 +21,37 @@ def inner_stride(request):
     return request.param
 
 
-def transformer(**options):
-    return Transformer(8, 2, num_heads=2, **options)
+def make(count, inner_stride, bottleneck):
+    encoder = JoinedEncoder(
+        MelEncoder(10, ConvNeXt(8, 1), 6, inner_stride), 6, 4, count
+    )
+    decoder = BottleneckDecoder(
+        bottleneck, MelDecoder(6, ConvNeXt(8, 1), 10, inner_stride), 6, 4, count
+    )
+    assert encoder.stride == decoder.stride == count * inner_stride
+    return encoder, decoder
 
 
-def test_an_encoder_starts_as_the_mean_of_latents(count, inner_stride):
-    inner = MelEncoder(10, ConvNeXt(8, 1), 4, inner_stride)
-    encoder = PooledEncoder(inner, 4, count)
-    assert encoder.stride == count * inner_stride
-    mel = torch.randn(2, 4 * encoder.stride, 10)
-    expected = inner(mel).unflatten(1, (-1, count)).mean(2)
-    torch.testing.assert_close(encoder(mel), expected)
+def transformer(count, **options):
+    return Transformer(4 * count, 2, num_heads=2, **options)
 
 
-def test_a_decoder_starts_as_the_frames_repeated(count, inner_stride):
-    inner = MelDecoder(8, ConvNeXt(8, 1), 10, inner_stride)
-    decoder = BottleneckDecoder(transformer(identity=True), inner, 8, count)
-    assert decoder.stride == count * inner_stride
-    latents = torch.randn(2, 5, 8)
-    expected = inner(latents.repeat_interleave(count, 1))
-    torch.testing.assert_close(decoder(latents), expected)
+def test_it_starts_as_the_pair_that_it_wraps(count, inner_stride):
+    encoder, decoder = make(
+        count, inner_stride, transformer(count, identity=True)
+    )
+    mel = torch.randn(2, 3 * encoder.stride, 10)
+    latents = encoder.project(encoder.encoder(mel))
+    frames = encoder(mel)
+    assert frames.shape == (2, 3, 4 * count)
+    assert torch.equal(frames.flatten(1), latents.flatten(1))
+    torch.testing.assert_close(
+        decoder(frames), decoder.decoder(decoder.project(latents))
+    )
 
 
 def test_padding_changes_nothing(count, inner_stride):
-    encoder = PooledEncoder(
-        MelEncoder(10, ConvNeXt(8, 1), 8, inner_stride), 8, count
-    )
-    decoder = BottleneckDecoder(
-        transformer(window=2),
-        MelDecoder(8, ConvNeXt(8, 1), 10, inner_stride),
-        8,
-        count,
-    )
+    encoder, decoder = make(count, inner_stride, transformer(count, window=2))
     stride = encoder.stride
     lengths = torch.tensor([13, 7])
     mask = length_mask(lengths, 13)
@@ -69,14 +68,13 @@ def test_padding_changes_nothing(count, inner_stride):
 
 
 def test_nothing_beyond_the_receptive_field_is_heard(count, inner_stride):
-    inner = MelDecoder(8, ConvNeXt(8, 1), 10, inner_stride)
-    decoder = BottleneckDecoder(transformer(window=2), inner, 8, count)
+    _, decoder = make(count, inner_stride, transformer(count, window=2))
     reach = decoder.receptive_field
-    latents = torch.randn(1, 60, 8)
-    changed = latents.clone()
+    frames = torch.randn(1, 60, 4 * count)
+    changed = frames.clone()
     changed[:, 30] += 1.0
-    wrong = (decoder(latents) != decoder(changed)).any(-1)[0]
+    wrong = (decoder(frames) != decoder(changed)).any(-1)[0]
     where = wrong.nonzero().flatten() // decoder.stride
     assert where.min() >= 30 - reach and where.max() <= 30 + reach
-    unbounded = BottleneckDecoder(transformer(), inner, 8, count)
+    _, unbounded = make(count, inner_stride, transformer(count))
     assert unbounded.receptive_field is None

@@ -20,6 +20,7 @@ from speechbrain_flowmac.training.experiment import (
     load,
     make_datasets,
     prepare,
+    start_codebooks,
     start_from_pretrained,
     start_semantics,
 )
@@ -38,6 +39,9 @@ def main(arguments):
     set_statistics(hparams)
     start_from_pretrained(hparams, "codec")
     start_semantics(hparams)
+    crops, whole = audio_items(hparams)
+    datasets = make_datasets(hparams, [crops], [whole])
+    start_codebooks(hparams, datasets["train"])
     brain = FlowMACBrain(
         modules=hparams["modules"],
         opt_class=hparams["opt_class"],
@@ -45,8 +49,7 @@ def main(arguments):
         run_opts=run_opts,
         checkpointer=hparams["checkpointer"],
     )
-    crops, whole = audio_items(hparams)
-    fit_and_test(brain, make_datasets(hparams, [crops], [whole]), hparams)
+    fit_and_test(brain, datasets, hparams)
 
 
 if __name__ == "__main__":
