@@ -140,7 +140,7 @@ class FlowMatching(Flow):
             if name.endswith("time.mlp.0.weight") and name in state:
                 weight = state[name]
                 by_time = weight.reshape(len(weight), -1, value.shape[1])
-                state[name] = by_time[:, :2].sum(1)
+                state[name] = by_time[:, :2].sum(1, dtype=value.dtype)
         return state
 
     def path(self, noise, mel, t):
