@@ -25,6 +25,7 @@ from speechbrain_flowmac.models.loading import (
     ModelNotFoundError,
     WeightsMismatchError,
 )
+from speechbrain_flowmac.models.safe_yaml import UnsafeModelError
 
 NAMES = ("codec", "vocoder")
 BUILT_IN = "flowmac-24khz-3kbps"
@@ -185,6 +186,17 @@ def test_folder_holds_the_model_and_nothing_else(trainings, exported):
     for folder in trainings.values():
         log = (folder / "train_log.txt").read_text().splitlines()
         assert log[-1] in card
+
+
+def test_a_flow_of_another_package_is_not_imported(tmp_path, monkeypatch):
+    (tmp_path / "stranger.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "hyperparams.yaml").write_text(
+        "codec: !new:speechbrain_flowmac.codec.FlowMAC\n"
+        "    flow: !new:stranger.Flow\n        steps: 1\n"
+    )
+    with pytest.raises(UnsafeModelError, match="stranger.Flow"):
+        export(tmp_path, BUILT_IN, tmp_path / "model")
 
 
 @pytest.mark.parametrize("yaml", ["flowmac_distilled", "flowmac_meanflow"])

@@ -2,9 +2,9 @@
 
 import io
 from pathlib import Path
-from pydoc import locate
 
 import torch
+import yaml
 from ruamel.yaml import YAML
 from speechbrain.utils.checkpoints import Checkpointer
 
@@ -15,6 +15,7 @@ from speechbrain_flowmac.models.importers.base import (
     compact,
 )
 from speechbrain_flowmac.models.loading import HPARAMS_FILE
+from speechbrain_flowmac.models.safe_yaml import find_class
 
 AVERAGED_PREFIX = "module."
 
@@ -29,15 +30,15 @@ class TrainingFolder(Importer):
     def describe(self, source, part):
         """The part; SpeechBrain has resolved the references."""
         path = Path(source) / HPARAMS_FILE
-        yaml = YAML(typ="rt")
-        settings = yaml.load(path.read_text(encoding="utf-8"))
+        round_trip = YAML(typ="rt")
+        settings = round_trip.load(path.read_text(encoding="utf-8"))
         # a vocoder's YAML may name a codec, whose mels it trains on
         if not isinstance(settings.get(part), dict):
             raise ExportError(f"{path} describes no {part}")
         flow = settings[part].get("flow", {})
         flow.pop(extra_field(settings, part), None)
         stream = io.StringIO()
-        yaml.dump({part: settings[part]}, stream)
+        round_trip.dump({part: settings[part]}, stream)
         return stream.getvalue()
 
     def weights(self, source, part):
@@ -77,7 +78,9 @@ def extra_field(settings, part):
     flow = settings[part].get("flow")
     if flow is None:
         return None
-    kind = locate(flow.tag.value.removeprefix("!new:"))
+    # nothing but the codec's own classes is looked up
+    mark = yaml.Mark(HPARAMS_FILE, 0, flow.lc.line, 0, None, 0)
+    kind = find_class(yaml.MappingNode(flow.tag.value, [], mark))
     return getattr(kind, "extra_field", None)
 
 
