@@ -51,12 +51,12 @@ def _check_releases(error):
     are of different releases."""
     from importlib.metadata import version
 
-    found = [version(name) for name in ("torch", "torchaudio")]
-    (major, minor), other = (text.split(".")[:2] for text in found)
-    if [major, minor] != other:
+    torch, torchaudio = (
+        version(name).partition("+")[0] for name in ("torch", "torchaudio")
+    )
+    if torch != torchaudio:
         raise ImportError(
-            "torchaudio {1} does not load beside torch {0}: install the pair "
-            "of one release, pip install 'torchaudio=={2}.{3}.*'".format(
-                *found, major, minor
-            )
+            f"torchaudio {torchaudio} does not load beside torch {torch}: "
+            "install the pair of one release, "
+            f"pip install 'torchaudio=={torch}'"
         ) from error
