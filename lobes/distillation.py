@@ -16,7 +16,6 @@ Boffi et al. (2406.07507), and of guidance as in Meng et al. (2210.03142).
 import torch
 
 from speechbrain_flowmac.lobes.flow import FlowLosses, clear_padding
-from speechbrain_flowmac.lobes.guidance import GuidedField
 from speechbrain_flowmac.lobes.mean_flow import MeanFlow, item_mean
 
 
@@ -30,9 +29,9 @@ class FlowDistillation(MeanFlow):
     teacher : torch.nn.Module or None
         A trained velocity, of one time; it stays as it is. None in a model
         that is only to sample.
-    sampling : Sampling
+    sampling : Sampling or None
         How the teacher samples: its solver, its steps, its guidance. The
-        student is to sample at the same temperature.
+        student is to sample at the same temperature. None without a teacher.
     pairs : int
         Pairs of points to learn from each path.
     whole_fraction : float
@@ -71,6 +70,10 @@ class FlowDistillation(MeanFlow):
         super().__init__(field, sigma_min, power=power, eps=eps)
         self.teacher = teacher
         if teacher is not None:
+            if sampling is None:
+                raise ValueError(
+                    "a teacher needs sampling: how it is to sample"
+                )
             teacher.requires_grad_(False)
         self.sampling = sampling
         self.pairs = pairs
@@ -124,12 +127,7 @@ class FlowDistillation(MeanFlow):
     def path_of_teacher(self, noise, mu, mask):
         """The states of the teacher's steps, [n_steps + 1, B, N, M]."""
         sampling = self.sampling
-        field = GuidedField(
-            self.teacher,
-            sampling.guidance,
-            sampling.rescale,
-            sampling.guidance_interval,
-        )
+        field = sampling.guide(self.teacher)
         path = [sampling.temperature * noise]
         for times in sampling.grid.unfold(0, 2, 1):
             step = sampling.solver(

@@ -11,7 +11,7 @@ and s = sigma_min,
 import torch
 
 from speechbrain_flowmac.lobes.flow import Flow, FlowLosses, clear_padding
-from speechbrain_flowmac.lobes.guidance import GuidedField, drop_condition
+from speechbrain_flowmac.lobes.guidance import drop_condition
 
 
 class UniformTime:
@@ -168,12 +168,7 @@ class FlowMatching(Flow):
                 "guidance needs a model trained with condition_dropout > 0; "
                 "this one was trained without: use guidance=0"
             )
-        field = GuidedField(
-            self.field,
-            sampling.guidance,
-            sampling.rescale,
-            sampling.guidance_interval,
-        )
+        field = sampling.guide(self.field)
         return sampling.solver(
             lambda x, t: field(x, t, mu, mask),
             sampling.temperature * noise,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from speechbrain_flowmac.lobes.guidance import GuidedField
 from speechbrain_flowmac.lobes.solvers import (
     Euler,
     Uniform,
@@ -96,6 +97,12 @@ class Sampling:
             if name in changes:
                 changes[name] = get(changes[name])
         return replace(self, **changes)
+
+    def guide(self, field):
+        """The field [B, N, M] with this guidance, if any; see `GuidedField`."""
+        return GuidedField(
+            field, self.guidance, self.rescale, self.guidance_interval
+        )
 
     @property
     def grid(self):

@@ -489,6 +489,21 @@ def test_brains_tell_it_with_the_steps_that_are_left(device, caplog):
     assert "the 19 that are left" in told
 
 
+@pytest.mark.parametrize(
+    "cost, precision", [(50, "bf16"), (0.2, "bf16"), (50, "fp32")]
+)
+def test_emulated_bfloat16_is_told(monkeypatch, caplog, cost, precision):
+    monkeypatch.setattr(base, "bfloat16_cost", lambda: cost)
+    fit(toy(run_opts={"precision": precision}), vectors(1))
+    told = [m for m in caplog.messages if "no bfloat16 arithmetic" in m]
+    assert len(told) == (cost == 50 and precision == "bf16")
+    assert not told or "--precision=fp32" in told[0]
+
+
+def test_the_cost_of_bfloat16_is_a_ratio_of_times():
+    assert 0 < base.bfloat16_cost(64) < 1e4
+
+
 # Interruption
 
 

@@ -158,3 +158,8 @@ def test_without_its_teacher_a_student_samples_and_does_not_learn():
     )
     with pytest.raises(ValueError, match="needs a teacher"):
         flow(noise, noise, None, generator())
+
+
+def test_a_teacher_without_its_sampling_is_refused():
+    with pytest.raises(ValueError, match="a teacher needs sampling"):
+        FlowDistillation(SmallField(2), SmallField(1))
