@@ -159,7 +159,8 @@ def test_files_carry_frames_that_last(codec, tmp_path):
 
 
 def test_streams_decode_to_what_the_batch_does(tmp_path):
-    # a vocoder without voicing, which rounding may turn in a random network
+    # A vocoder without F0: that of a random network is so unsure that 1e-6 in
+    # its logits moves it by a step of its grid, which the phase sums up.
     folder = make_tiny_model(tmp_path, head="free", dynamic=True)
     codec = FlowMACCodec.from_hparams(folder, run_opts={"device": "cpu"})
     wav = torch.from_numpy(speech_like(40.0, seed=6))[None]
