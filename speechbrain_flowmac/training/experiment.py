@@ -61,6 +61,7 @@ def load(arguments):
     hparams_file, run_opts, overrides = sb.parse_arguments(arguments)
     hparams_file = find_yaml(hparams_file)
     run_opts = checked(run_opts)
+    refuse_repeated(overrides)
     # before the YAML: the quantizer must know that there are several ranks
     ddp_init_group(run_opts)
     with open(hparams_file, encoding="utf-8") as file:
@@ -117,6 +118,20 @@ def checked(run_opts):
             f"--optimizer_step_limit={limit} is not a number of steps"
         )
     return replace(run_opts, optimizer_step_limit=int(limit))
+
+
+def refuse_repeated(overrides):
+    """ValueError if the command line gives a key of the YAML more than once.
+
+    Arguments
+    ---------
+    overrides : str
+        YAML text, a line for each key.
+    """
+    keys = [line.partition(":")[0] for line in overrides.splitlines()]
+    twice = sorted({f"--{key}" for key in keys if keys.count(key) > 1})
+    if twice:
+        raise ValueError(f"given more than once: {', '.join(twice)}")
 
 
 def prepare(hparams, prepare_data):

@@ -69,6 +69,14 @@ def test_a_yaml_that_is_nowhere_is_told_with_the_places(tmp_path, monkeypatch):
         assert str(part) in str(error.value)
 
 
+def test_an_option_given_twice_is_named(tmp_path):
+    yaml = tmp_path / "a.yaml"
+    yaml.write_text("lr: 1\nbatch_size: 2\n")
+    assert load([str(yaml), "--lr=3"]).hparams["lr"] == 3
+    with pytest.raises(ValueError, match="more than once: --lr$"):
+        load([str(yaml), "--lr=3", "--batch_size=4", "--lr=5"])
+
+
 @pytest.mark.parametrize(
     "option", [["--jit"], ["--jit_module_keys", "codec"]], ids=lambda o: o[0]
 )
