@@ -17,12 +17,12 @@ class CodebookEmbedding(nn.Module):
     ---------
     num_codebooks : int
         K.
-    codebook_size : int
-        C.
+    codebook_size : int or sequence of int
+        C, or the entries of each codebook: C is then the most.
     dim : int
         D.
     vectors : torch.Tensor or None
-        Start of the tables, shape [K * C, H], such as the tokenizer's
+        Start of the tables, a row [H] for each entry, such as the tokenizer's
         `get_pretrained_embeddings`. They are brought to unit variance, and by
         a linear layer to width D where H differs.
 
@@ -36,34 +36,38 @@ class CodebookEmbedding(nn.Module):
     def __init__(self, num_codebooks, codebook_size, dim, vectors=None):
         super().__init__()
         self.num_codebooks = num_codebooks
-        self.special = SpecialTokens(codebook_size)
+        if isinstance(codebook_size, int):
+            codebook_size = [codebook_size] * num_codebooks
+        self.sizes = list(codebook_size)
+        self.special = SpecialTokens(max(self.sizes))
+        sizes = torch.tensor(self.sizes)
+        extra = self.special.vocabulary_size - self.special.codebook_size
+        rows = sizes + extra
+        self.register_buffer("first_row", rows.cumsum(0) - rows, False)
+        self.register_buffer(
+            "unused", self.special.codebook_size - sizes, False
+        )
         width = dim if vectors is None else vectors.shape[-1]
-        size = self.special.vocabulary_size
-        self.table = nn.Embedding(num_codebooks * size, width)
+        self.table = nn.Embedding(int(rows.sum()), width)
         self.project = nn.Identity() if width == dim else nn.Linear(width, dim)
         if vectors is not None:
             self._start_from(vectors)
         with torch.no_grad():
-            self._books[:, self.special.pad] = 0.0
-
-    @property
-    def _books(self):
-        return self.table.weight.unflatten(0, (self.num_codebooks, -1))
+            self.table.weight[self.first_row + sizes] = 0.0  # padding
 
     @torch.no_grad()
     def _start_from(self, vectors):
-        codes = self.special.codebook_size
-        expected = self.num_codebooks * codes
-        if len(vectors) != expected:
+        if len(vectors) != sum(self.sizes):
             raise ValueError(
-                f"vectors must be {self.num_codebooks} codebooks of {codes} "
-                f"rows, {expected} in all, found {len(vectors)}"
+                f"vectors must be {self.num_codebooks} codebooks, "
+                f"{sum(self.sizes)} in all, found {len(vectors)}"
             )
-        vectors = vectors.unflatten(0, (self.num_codebooks, -1))
-        # later codebooks code small residuals: alike they can be heard
-        centred = vectors - vectors.mean(1, keepdim=True)
-        spread = centred.std((1, 2), keepdim=True).clamp(min=1e-6)
-        self._books[:, :codes] = centred / spread
+        books = vectors.split(self.sizes)
+        for first, book in zip(self.first_row.tolist(), books, strict=True):
+            # later codebooks code small residuals: alike they can be heard
+            centred = book - book.mean(0)
+            spread = centred.std().clamp(min=1e-6)
+            self.table.weight[first : first + len(book)] = centred / spread
 
     def forward(self, tokens):
         """Looks tokens up.
@@ -72,7 +76,7 @@ class CodebookEmbedding(nn.Module):
         ---------
         tokens : torch.Tensor
             int64, shape [B, N, K], in 0..C + 2: special ones are those of
-            `SpecialTokens`.
+            `SpecialTokens`, from C on in every codebook.
 
         Returns
         -------
@@ -84,8 +88,8 @@ class CodebookEmbedding(nn.Module):
                 f"expected {self.num_codebooks} codebooks, found "
                 f"{tokens.shape[-1]}"
             )
-        books = torch.arange(self.num_codebooks, device=tokens.device)
-        rows = tokens + books * self.special.vocabulary_size
+        special = tokens >= self.special.codebook_size
+        rows = tokens - special * self.unused + self.first_row
         # a table has fewer rows than a batch has tokens
         return nn.functional.embedding(rows, self.project(self.table.weight))
 

@@ -75,6 +75,32 @@ def rotate(x, tables):
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
 
 
+class KeyValueCache:
+    """Keys and values of the positions that a block has seen.
+
+    With it a block that looks only back is given what is new alone.
+
+    Example
+    -------
+    >>> cache = KeyValueCache()
+    >>> for frames in (3, 1):
+    ...     k, v = cache.extend(*torch.randn(2, 1, 2, frames, 4))
+    >>> k.shape
+    torch.Size([1, 2, 4, 4])
+    """
+
+    def __init__(self):
+        self.seen = None
+
+    def extend(self, k, v):
+        """Keys and values [B, heads, N, d], behind those of earlier calls."""
+        if self.seen is not None:
+            pairs = zip(self.seen, (k, v), strict=True)
+            k, v = (torch.cat(pair, dim=2) for pair in pairs)
+        self.seen = k, v
+        return k, v
+
+
 class TransformerBlock(nn.Module):
     """Pre-norm multi-head self-attention and feed-forward.
 
@@ -116,7 +142,7 @@ class TransformerBlock(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x, tables, attention_mask=None):
+    def forward(self, x, tables, attention_mask=None, cache=None):
         """Applies the block.
 
         Arguments
@@ -126,7 +152,10 @@ class TransformerBlock(nn.Module):
         tables : tuple of torch.Tensor
             From `rotary_tables`, for the width of a head.
         attention_mask : torch.Tensor or None
-            From `attention_mask`.
+            From `attention_mask`, or another of its shape.
+        cache : KeyValueCache or None
+            Of this block: `x` is what follows what it holds, and the columns
+            of the mask are all positions.
 
         Returns
         -------
@@ -138,6 +167,8 @@ class TransformerBlock(nn.Module):
         )
         q, k, v = heads.permute(2, 0, 3, 1, 4)
         q, k = rotate(q, tables), rotate(k, tables)
+        if cache is not None:
+            k, v = cache.extend(k, v)
         if attention_mask is not None and attention_mask.dim() == 5:
             y = chunked_attention(q, k, v, attention_mask)
         else:

@@ -43,6 +43,8 @@ TINY = {
     "num_buckets": "2",
     "valid_batch_size": "2",
     "log_interval": "1",
+    "max_frames": "12",
+    "num_samples": "1",
     "warmup_steps": "2",
     "train_dataloader_opts": "{num_workers: 0}",
     "train_splits": "[train-clean-100]",
@@ -75,7 +77,7 @@ def top_level_keys(yaml):
 
 
 def model_name(yaml):
-    """What a YAML trains: ``codec``, ``vocoder`` or ``recogniser``."""
+    """What a YAML trains: ``codec``, ``vocoder``, ``recogniser``, ..."""
     text = yaml.read_text("utf-8")
     return re.search(r"^modules:\n +(\w+):", text, re.MULTILINE)[1]
 
@@ -85,7 +87,8 @@ def recipe(yaml):
     recipes = ROOT / "recipes" / "LibriTTS"
     if yaml == EXTRACTION:
         return recipes / "codec" / "extract_tokens.py"
-    folder = {"recogniser": "ASR_tokens"}.get(model_name(yaml))
+    folders = {"recogniser": "ASR_tokens", "synthesiser": "TTS_tokens"}
+    folder = folders.get(model_name(yaml))
     if yaml == MDCT:
         folder = "mdct"
     return recipes / (folder or model_name(yaml)) / "train.py"

@@ -107,3 +107,25 @@ def test_durations_are_rates_too():
     vectors = embedding(24.0 / durations)
     assert vectors.shape == (2, 3, 16)
     torch.testing.assert_close(vectors[1, 1], embedding(torch.tensor([3.0]))[0])
+
+
+def test_codebooks_may_differ_in_size():
+    sizes = [16, 4, 9]
+    vectors = torch.randn(sum(sizes), H)
+    embedding = CodebookEmbedding(K, sizes, H, vectors)
+    assert len(embedding.table.weight) == sum(sizes) + 3 * K
+    special = embedding.special
+    assert special.codebook_size == 16
+    rows = []
+    for k, size in enumerate(sizes):
+        numbers = [*range(size), special.pad, special.begin, special.end]
+        tokens = torch.zeros(1, len(numbers), K, dtype=torch.long)
+        tokens[0, :, k] = torch.tensor(numbers)
+        found = embedding(tokens)[0, :, k]
+        assert not found[size].any()
+        given = vectors.split(sizes)[k]
+        ratio = torch.pdist(found[:size]) / torch.pdist(given)
+        torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio))
+        rows.append(found)
+    # every row of the table is somebody's
+    assert torch.equal(torch.cat(rows), embedding.table.weight)

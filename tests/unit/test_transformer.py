@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from speechbrain_flowmac.lobes.transformer import (
+    KeyValueCache,
     Transformer,
     TransformerBlock,
     attention_mask,
@@ -135,3 +136,23 @@ def test_dropout_acts_in_training_only():
     assert not torch.equal(trunk(x), trunk(x))
     trunk.eval()
     assert torch.equal(trunk(x), trunk(x))
+
+
+def test_a_cache_gives_what_a_whole_causal_sequence_does():
+    block, x = TransformerBlock(8, 2, 16), noise(0, 2, 7, 8)
+    tables = rotary_tables(7, 4, "cpu")
+    causal = torch.ones(7, 7, dtype=torch.bool).tril()[None, None]
+    whole = block(x, tables, causal)
+    cache, parts, first = KeyValueCache(), [], 0
+    for size in (3, 1, 2, 1):
+        part = slice(first, first + size)
+        parts.append(
+            block(
+                x[:, part],
+                [table[part] for table in tables],
+                causal[:, :, part, : first + size],
+                cache,
+            )
+        )
+        first += size
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole)
