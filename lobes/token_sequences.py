@@ -220,3 +220,57 @@ def undelay_codebooks(delayed):
     return torch.stack(
         [book[:, k : k + frames] for k, book in enumerate(books)], dim=2
     )
+
+
+def insert_durations(tokens, durations):
+    """Durations as the codes of one more codebook, behind the first one.
+
+    Codebook 2 then says how long what codebook 1 says lasts; code d stands
+    for d + 1 frames of time.
+
+    Arguments
+    ---------
+    tokens : torch.Tensor
+        Codes of merged frames, int64 [B, N, K].
+    durations : torch.Tensor
+        In frames of time, int64 [B, N], 0 past an item's end.
+
+    Returns
+    -------
+    torch.Tensor
+        int64 [B, N, K + 1], 0 past an item's end where tokens are.
+
+    Example
+    -------
+    >>> tokens = torch.tensor([[[7, 8], [9, 6], [0, 0]]])
+    >>> insert_durations(tokens, torch.tensor([[3, 1, 0]])).tolist()
+    [[[7, 2, 8], [9, 0, 6], [0, 0, 0]]]
+    """
+    last = (durations - 1).clamp(min=0).unsqueeze(-1)
+    return torch.cat([tokens[..., :1], last, tokens[..., 1:]], dim=-1)
+
+
+def take_durations(codes, lengths):
+    """Inverse of `insert_durations`.
+
+    Arguments
+    ---------
+    codes : torch.Tensor
+        int64 [B, N, K + 1].
+    lengths : torch.Tensor
+        Exact numbers of merged frames, int64 [B].
+
+    Returns
+    -------
+    tuple of torch.Tensor
+        Tokens [B, N, K] and durations [B, N], 0 past an item's end.
+
+    Example
+    -------
+    >>> codes = torch.tensor([[[7, 2, 8], [9, 0, 6], [0, 0, 0]]])
+    >>> tokens, durations = take_durations(codes, torch.tensor([2]))
+    >>> tokens.tolist(), durations.tolist()
+    ([[[7, 8], [9, 6], [0, 0]]], [[3, 1, 0]])
+    """
+    tokens = torch.cat([codes[..., :1], codes[..., 2:]], dim=-1)
+    return tokens, (codes[..., 1] + 1) * length_mask(lengths, codes.shape[1])

@@ -8,7 +8,8 @@ import pytest
 import soundfile
 import torch
 from corpus import make_libritts
-from training_runs import HPARAMS, Training, free_port
+from tiny_model import make_tiny_model
+from training_runs import HPARAMS, TTS_DYNAMIC, Training, free_port
 
 (YAML,) = [yaml for yaml in HPARAMS if yaml.stem == "tts_tokens"]
 # two utterances a batch, two batches an epoch
@@ -108,3 +109,46 @@ def test_fewer_codebooks_are_said(speech, tmp_path):
     log = training.output / "train_log.txt"
     assert "nll_2" in log.read_text() and "nll_3" not in log.read_text()
     assert len(samples(training)) == 1
+
+
+def test_a_dynamic_rate_trains_and_is_said(speech, tmp_path):
+    options = {
+        **OPTIONS,
+        "model": make_tiny_model(tmp_path / "model", dynamic=True),
+        "num_codebooks": 3,
+        "total_steps": 6,
+        "decay_steps": 2,
+        "ckpt_interval_steps": 2,
+        "ckpt_interval_minutes": 0,
+        "num_samples": 2,
+    }
+    whole, killed = (tmp_path / name for name in ("whole", "killed"))
+    whole = Training(TTS_DYNAMIC, speech, whole, **options).check()
+    Training(TTS_DYNAMIC, speech, killed, kill_at=5, **options).wait()
+    resumed = Training(TTS_DYNAMIC, speech, killed, **options).check()
+    # the rates that are drawn are the same too
+    assert dict(resumed.steps) == dict(whole.steps)
+    log = (whole.output / "train_log.txt").read_text()
+    # durations are one codebook more
+    assert "nll_4" in log and "nll_5" not in log
+    said = samples(whole)
+    assert len(said) == 2
+    for wav, rate in said.values():
+        frames, rest = divmod(len(wav), 1024)
+        assert rate == 24000 and rest == 0
+        # at most 12 merged frames of 1..8 frames of time
+        assert 1 <= frames <= 12 * 8
+
+
+def test_a_fixed_rate_is_refused_where_a_dynamic_one_is_needed(
+    speech, tmp_path
+):
+    training = Training(
+        TTS_DYNAMIC,
+        speech,
+        tmp_path / "run",
+        model=make_tiny_model(tmp_path / "model"),
+        debug=True,
+    )
+    assert training.wait() == 1
+    assert "expected a codec with a dynamic frame rate" in training.text

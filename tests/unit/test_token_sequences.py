@@ -7,6 +7,8 @@ from speechbrain_flowmac.lobes.token_sequences import (
     SpecialTokens,
     delay_codebooks,
     flatten_codebooks,
+    insert_durations,
+    take_durations,
     undelay_codebooks,
     unflatten_codebooks,
 )
@@ -104,3 +106,14 @@ def test_delaying_and_back(tokens):
 
 def test_one_codebook_has_no_delay(tokens):
     assert torch.equal(delay_codebooks(tokens[..., :1], 99), tokens[..., :1])
+
+
+def test_durations_go_in_and_come_out(tokens):
+    mask = torch.arange(5) < LENGTHS[:, None]
+    durations = torch.randint(1, 9, (3, 5)) * mask
+    codes = insert_durations(tokens, durations)
+    assert codes.shape == (3, 5, K + 1)
+    assert torch.equal(codes[..., 0], tokens[..., 0])
+    assert codes[..., 1].min() >= 0 and codes[..., 1].max() <= 7
+    found = take_durations(codes, LENGTHS)
+    assert torch.equal(found[0], tokens) and torch.equal(found[1], durations)
