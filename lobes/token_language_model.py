@@ -179,7 +179,11 @@ class TokenLanguageModel(nn.Module):
         )
 
     def _told(self, condition):
-        if self.condition is None:
+        if (condition is None) != (self.condition is None):
+            raise ValueError(
+                f"expected condition for {self.condition}, found {condition}"
+            )
+        if condition is None:
             return 0.0
         return self.condition(condition).unsqueeze(1)
 
@@ -246,6 +250,11 @@ class TokenLanguageModel(nn.Module):
             Codes, int64 [B, N, K], 0 past the ends, and exact numbers of
             frames, int64 [B], from 1 to `max_frames`.
         """
+        if not (temperature > 0 and max_frames > 0):
+            raise ValueError(
+                "expected a temperature above 0 and max_frames of 1 or more, "
+                f"found {temperature} and {max_frames}; greedy is top_k=1"
+            )
         books, width = len(self.num_classes), text.shape[1]
         told, start = self._told(condition), width - text_lengths
         caches = [KeyValueCache() for _ in self.blocks]

@@ -62,7 +62,7 @@ def test_files_of_the_user_are_not_replaced(folder, capsys):
 
 def test_unknown_recipes_are_refused(capsys):
     assert main(["recipe", "ASR"]) == 2
-    assert "there are ASR_tokens, codec" in capsys.readouterr().err
+    assert "there are ASR_tokens, TTS_tokens, codec" in capsys.readouterr().err
 
 
 def test_a_copy_trains(folder, corpus):

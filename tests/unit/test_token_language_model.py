@@ -225,6 +225,23 @@ def test_few_and_cold_codes_are_the_likeliest(model):
             assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("wrong", [{"temperature": 0}, {"max_frames": 0}])
+def test_what_cannot_be_drawn_is_refused(model, wrong):
+    text, text_lengths, _, _ = data()
+    with pytest.raises(ValueError, match="greedy is top_k=1"):
+        generate(model, text, text_lengths, **wrong)
+
+
+def test_a_condition_is_told_where_one_is_expected_and_nowhere_else(model):
+    rates = torch.full((3,), 8.3)
+    for told, condition in (
+        (make(FrameRateEmbedding(32)), None),
+        (model, rates),
+    ):
+        with pytest.raises(ValueError, match="expected condition for"):
+            told(*data(), condition)
+
+
 def test_draws_have_the_frequencies_of_the_softmax(model):
     scores = torch.zeros(1, sum(model.num_classes))
     scores[0, :4] = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
