@@ -22,9 +22,9 @@ class SynthesiserBrain(TrainingBrain):
     of a frame: what an ideal coder would need that knows the text. The test
     also says the first texts, as files.
 
-    hparams used, beside those of `TrainingBrain`: speech, frame_rate (Hz that
-    texts are said at, or None), num_samples, samples_folder, max_frames,
-    temperature and top_k.
+    hparams used, beside those of `TrainingBrain`: speech, num_samples,
+    samples_folder, max_frames, temperature, top_k and, where the rate is
+    dynamic, frame_rate (Hz that texts are said at).
     """
 
     model_name = "synthesiser"
@@ -91,7 +91,9 @@ class SynthesiserBrain(TrainingBrain):
         """
         folder = Path(self.hparams.samples_folder)
         folder.mkdir(parents=True, exist_ok=True)
-        hparams, rate = self.hparams, self.hparams.frame_rate
+        hparams, rates = self.hparams, None
+        if hasattr(hparams, "frame_rate"):
+            rates = torch.tensor([hparams.frame_rate], device=self.device)
         for name, text in tqdm(
             texts,
             desc="samples",
@@ -101,7 +103,7 @@ class SynthesiserBrain(TrainingBrain):
             codes, lengths = self.averaged_model.generate(
                 text.unsqueeze(0),
                 torch.tensor([len(text)], device=text.device),
-                None if rate is None else torch.tensor([rate]).to(text.device),
+                rates,
                 max_frames=hparams.max_frames,
                 temperature=hparams.temperature,
                 top_k=hparams.top_k,
