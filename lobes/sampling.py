@@ -33,6 +33,9 @@ class Sampling:
         2404.07724).
     rescale : float
         Rescaling of the guided field, 0..1.
+    spread : float
+        How much of the spread over bands that decoding took the mel gets back
+        (`MelSpread`): 1 for all of a mean's. What samples has its own: 0.
 
     Example
     -------
@@ -48,6 +51,7 @@ class Sampling:
     guidance: float = 0.0
     guidance_interval: tuple = (0.0, 1.0)
     rescale: float = 0.0
+    spread: float = 0.0
 
     def __post_init__(self):
         if self.n_steps < 0 or self.n_steps != int(self.n_steps):
@@ -55,7 +59,7 @@ class Sampling:
                 f"n_steps must be a whole number, 0 or more, found "
                 f"{self.n_steps}"
             )
-        for name in ("temperature", "guidance"):
+        for name in ("temperature", "guidance", "spread"):
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name} must be 0 or more, found {value}")

@@ -108,6 +108,8 @@ class FlowMAC(nn.Module):
         Weight of L_VQ.
     sampling : Sampling or None
         Defaults of `decode`.
+    spread : MelSpread or None
+        What gives decoded mels their spread back, where `sampling` asks.
 
     Example
     -------
@@ -156,6 +158,7 @@ class FlowMAC(nn.Module):
         prior_weight=0.01,
         commitment_weight=0.25,
         sampling=None,
+        spread=None,
     ):
         super().__init__()
         self.features = features
@@ -168,6 +171,7 @@ class FlowMAC(nn.Module):
         self.prior_weight = prior_weight
         self.commitment_weight = commitment_weight
         self.sampling = Sampling() if sampling is None else sampling
+        self.spread = spread
         self.frozen = ()
         # whatever the default dtype is where the model is made
         for part in (normalizer, encoder, quantizer):
@@ -468,10 +472,18 @@ class FlowMAC(nn.Module):
         if lengths is not None:
             mask = length_mask(lengths, tokens.shape[1])
             mel_mask = mask.repeat_interleave(stride, dim=1)
-        mu = self.decode_mean(tokens, mask)
-        if self.flow.evaluations(sampling) == 0:
-            return self.normalizer.denormalize(mu)
-        noise = seeded_noise(seed, 0, start * stride, mu.shape[1], mu.shape[2])
-        noise = noise.to(mu).expand_as(mu)
-        mel = self.flow.sample(noise, mu, mel_mask, sampling)
-        return self.normalizer.denormalize(mel.float())
+        mel = mu = self.decode_mean(tokens, mask)
+        if self.flow.evaluations(sampling) != 0:
+            noise = seeded_noise(seed, 0, start * stride, *mu.shape[1:])
+            noise = noise.to(mu).expand_as(mu)
+            mel = self.flow.sample(noise, mu, mel_mask, sampling).float()
+        mel = self.normalizer.denormalize(mel)
+        if not sampling.spread:
+            return mel
+        if self.spread is None:
+            raise ValueError(
+                "spread needs a model that knows what its mels lose (see "
+                "mel_spread.py of the codec's recipe); this one does not: use "
+                "spread=0"
+            )
+        return self.spread(mel, tokens.shape[2], sampling.spread)

@@ -103,6 +103,7 @@ def sampling_changes(args):
         "temperature": args.temperature,
         "guidance": args.guidance,
         "rescale": args.rescale,
+        "spread": args.spread,
     }
 
 
@@ -314,6 +315,13 @@ def add_decoder(parser):
         type=finite_number,
         metavar="X",
         help="of the guided field to its spread, 0..1; default: the model's",
+    )
+    group.add_argument(
+        "--spread",
+        type=finite_number,
+        metavar="X",
+        help="how much of the spread that a decoded mel lost it gets back; "
+        "0 suits --steps that sample; default: the model's",
     )
     group.add_argument(
         "--seed",

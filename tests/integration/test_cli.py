@@ -756,6 +756,8 @@ def test_a_header_that_claims_years_is_not_believed(fails, stream, version):
         ("condition_dropout", ["reconstruct", "a.wav", "--guidance", 1]),
         ("0..1", ["reconstruct", "a.wav", "--rescale", 2]),
         ("0 or more", ["reconstruct", "a.wav", "--temperature", "-1"]),
+        ("0 or more", ["reconstruct", "a.wav", "--spread", "-1"]),
+        ("use spread=0", ["reconstruct", "a.wav", "--spread", 1]),
         ("must be one of", ["reconstruct", "a.wav", "-o", "b.xyz"]),
         ("--on-damage", ["decode", "a.wav", "--on-damage", "ignore"]),
         ("--nonsense", ["encode", "a.wav", "--nonsense"]),

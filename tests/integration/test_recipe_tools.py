@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import indent
 
 import numpy as np
 import pytest
@@ -214,3 +215,25 @@ def test_merged_frames_are_drawn_over_the_spectrogram(tmp_path):
         lines += pair[1].shape[1]
     # all of the 36 frames of time, and those that are left
     assert text.count("stroke: #d62728") == lines + 36
+
+
+def test_lost_spread_is_measured(corpus, tmp_path):
+    model = make_tiny_model(tmp_path / "model")
+    printed = _run(
+        *(RECIPES / "codec" / "mel_spread.py", model, "--data_folder", corpus),
+        *("--split", "dev-clean", "--limit", "1"),
+    )
+    yaml = model / "hyperparams.yaml"
+    text = yaml.read_text("utf-8")
+    margin = re.search("^ +(?=sampling:)", text, re.MULTILINE)[0]
+    yaml.write_text(
+        text.replace(
+            f"{margin}sampling:", f"{indent(printed, margin)}{margin}sampling:"
+        ),
+        "utf-8",
+    )
+    codec = FlowMACCodec.from_hparams(model)
+    assert len(codec.codec.spread.ratios) == codec.num_codebooks
+    tokens = torch.zeros(1, 4, 1, dtype=torch.int64)
+    sounds = [codec.decode_batch(tokens, spread=x) for x in (0.0, 1.0)]
+    assert not torch.equal(*sounds)

@@ -19,6 +19,7 @@ from speechbrain_flowmac.lobes.flow import Flow, FlowLosses
 from speechbrain_flowmac.lobes.flow_matching import FlowMatching
 from speechbrain_flowmac.lobes.improved_mean_flow import ImprovedMeanFlow
 from speechbrain_flowmac.lobes.mean_flow import MeanFlow
+from speechbrain_flowmac.lobes.mel_spread import MelSpread
 from speechbrain_flowmac.lobes.quantizer import ResidualQuantizer
 from speechbrain_flowmac.lobes.solvers import (
     RK4,
@@ -488,6 +489,26 @@ def test_no_steps_give_the_decoded_mel(stride):
     torch.testing.assert_close(mel, -1.0 + 2.0 * mu)
     other = codec.decode(tokens, None, Sampling(n_steps=0), seed=2)
     assert torch.equal(mel, other)
+
+
+@pytest.mark.parametrize("n_steps", [0, 1, 3])
+def test_mels_get_their_spread_back_for_their_codebooks(stride, n_steps):
+    codec = make(stride, spread=MelSpread([1.3] * 3 + [1.1]))
+    sampling = Sampling(n_steps=n_steps, temperature=0.5)
+    tokens = random_tokens()
+    for k in (1, 4):
+        plain = codec.decode(tokens[..., :k], sampling=sampling)
+        spread = codec.decode(
+            tokens[..., :k], sampling=sampling.with_changes(spread=0.5)
+        )
+        assert torch.equal(spread, codec.spread(plain, k, 0.5))
+        assert not torch.equal(spread, plain)
+
+
+def test_spread_is_for_models_that_know_theirs(stride):
+    codec = make(stride)
+    with pytest.raises(ValueError, match="use spread=0"):
+        codec.decode(random_tokens(), sampling=Sampling(1, spread=1.0))
 
 
 def test_temperature_scales_the_noise():

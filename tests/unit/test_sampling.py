@@ -35,6 +35,7 @@ def test_the_grid_is_that_of_the_schedule():
         (dict(temperature=-0.5), "found -0.5"),
         (dict(temperature=float("nan")), "found nan"),
         (dict(guidance=-1.0), "found -1.0"),
+        (dict(spread=-1.0), "found -1.0"),
         (dict(rescale=1.5), "found 1.5"),
         (dict(solver="runge"), "'runge', expected one of euler"),
         (dict(schedule="linear"), "'linear', expected one of uniform"),

@@ -94,7 +94,7 @@ def samplings(codec, arguments):
         `Sampling` by (solver, grid, temperature, guidance, rescale, count);
         where the count is no multiple of a step's, there is none.
     """
-    default = codec.codec.sampling
+    default = codec.codec.sampling.with_changes(spread=0.0)
     plain = {"temperature": 1.0, "guidance": 0.0, "rescale": 0.0}
     ways = {("decoder", "", "", "", "", 0): default.with_changes(n_steps=0)}
     for tolerance in arguments.tolerances:

@@ -29,7 +29,7 @@ from speechbrain_flowmac.models.loading import (
     get_file,
 )
 
-STRENGTHS = ("temperature", "guidance", "rescale")
+STRENGTHS = ("temperature", "guidance", "rescale", "spread")
 """Of sampling, in `lobes.sampling`; in options and labels if not the model's."""
 
 
@@ -214,9 +214,9 @@ def _digest_code():
 FAMILIES = {
     "flowmac": Family(
         "flowmac[:CODEBOOKS][:steps=N][:solver=NAME][:temperature=X]"
-        "[:guidance=W][:rescale=X][:model=MODEL][:seed=N][:rate=HZ], where "
-        "MODEL is a built-in name, a folder or a Hub id, without ':', and HZ "
-        "the frame rate of one whose rate is dynamic",
+        "[:guidance=W][:rescale=X][:spread=X][:model=MODEL][:seed=N]"
+        "[:rate=HZ], where MODEL is a built-in name, a folder or a Hub id, "
+        "without ':', and HZ the frame rate of one whose rate is dynamic",
         FlowMACSystem,
         int,
         {

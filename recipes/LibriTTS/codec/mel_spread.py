@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""Measures how much spread over bands a codec's decoding takes from mels.
+
+> python recipes/LibriTTS/codec/mel_spread.py my_model --data_folder data/LibriTTS
+
+Prints, for the `hyperparams.yaml` of the model's folder, a ratio for each number
+of codebooks: the deviation over bands of true log-mels over that of decoded ones,
+in a mean over the frames that are louder than their utterance's mean. Bands that
+a recording may not reach are left out.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from speechbrain_flowmac import FlowMACCodec
+from speechbrain_flowmac.training.data import read_crop
+
+
+def make_parser():
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("model", help="built-in name, folder or Hub id")
+    parser.add_argument("--data_folder", default="data/LibriTTS", type=Path)
+    parser.add_argument("--split", default="dev-clean")
+    parser.add_argument("--limit", type=int, default=32, help="utterances")
+    parser.add_argument(
+        "--f_max", type=float, default=8000.0, help="highest band, Hz"
+    )
+    return parser
+
+
+def spread_ratios(codec, signal, f_max):
+    """Ratios of one signal.
+
+    Arguments
+    ---------
+    codec : FlowMACCodec
+        The model.
+    signal : torch.Tensor
+        Shape [T], at the model's rate.
+    f_max : float
+        Of the bands, Hz.
+
+    Returns
+    -------
+    list of float
+        For 1..K codebooks.
+    """
+    features = codec.codec.features
+    peaks = features.filters.argmax(1) / (features.filters.shape[1] - 1)
+    low = peaks * codec.sample_rate / 2 <= f_max
+    true = features(signal[None])
+    tokens, _ = codec.codec.encode(signal[None])
+    level = true.mean(2)
+    loud = level > level.mean()
+    sampling = codec.sampling(spread=0.0)
+    ratios = []
+    for k in range(1, tokens.shape[2] + 1):
+        decoded = codec.codec.decode(tokens[..., :k], sampling=sampling)
+        decoded = decoded[:, : true.shape[1]]
+        ratio = true[..., low].std(2) / decoded[..., low].std(2)
+        ratios.append(ratio[loud].mean().item())
+    return ratios
+
+
+def main(arguments=None):
+    """Measures and prints."""
+    arguments = make_parser().parse_args(arguments)
+    folder = arguments.data_folder / arguments.split
+    files = sorted(folder.rglob("*.wav"))
+    if not files:
+        raise SystemExit(f"no .wav file in {folder}")
+    step = max(len(files) // arguments.limit, 1)  # of all speakers
+    files = files[::step][: arguments.limit]
+    codec = FlowMACCodec.from_hparams(arguments.model)
+    ratios = torch.tensor(
+        [
+            spread_ratios(codec, signal, arguments.f_max)
+            for signal in (
+                read_crop(path, None, codec.sample_rate)
+                for path in tqdm(files, dynamic_ncols=True)
+            )
+        ]
+    ).mean(0)
+    print("spread: !new:speechbrain_flowmac.lobes.mel_spread.MelSpread")
+    print(f"  ratios: [{', '.join(f'{ratio:.3f}' for ratio in ratios)}]")
+
+
+if __name__ == "__main__":
+    main()
