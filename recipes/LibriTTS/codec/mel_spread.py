@@ -5,8 +5,7 @@
 
 Prints, for the `hyperparams.yaml` of the model's folder, a ratio for each number
 of codebooks: the deviation over bands of true log-mels over that of decoded ones,
-in a mean over the frames that are louder than their utterance's mean. Bands that
-a recording may not reach are left out.
+in a mean over the frames that are louder than their utterance's mean.
 """
 
 import argparse
@@ -28,13 +27,10 @@ def make_parser():
     parser.add_argument("--data_folder", default="data/LibriTTS", type=Path)
     parser.add_argument("--split", default="dev-clean")
     parser.add_argument("--limit", type=int, default=32, help="utterances")
-    parser.add_argument(
-        "--f_max", type=float, default=8000.0, help="highest band, Hz"
-    )
     return parser
 
 
-def spread_ratios(codec, signal, f_max):
+def spread_ratios(codec, signal):
     """Ratios of one signal.
 
     Arguments
@@ -43,18 +39,13 @@ def spread_ratios(codec, signal, f_max):
         The model.
     signal : torch.Tensor
         Shape [T], at the model's rate.
-    f_max : float
-        Of the bands, Hz.
 
     Returns
     -------
     list of float
         For 1..K codebooks.
     """
-    features = codec.codec.features
-    peaks = features.filters.argmax(1) / (features.filters.shape[1] - 1)
-    low = peaks * codec.sample_rate / 2 <= f_max
-    true = features(signal[None])
+    true = codec.codec.features(signal[None])
     tokens, _ = codec.codec.encode(signal[None])
     level = true.mean(2)
     loud = level > level.mean()
@@ -63,7 +54,7 @@ def spread_ratios(codec, signal, f_max):
     for k in range(1, tokens.shape[2] + 1):
         decoded = codec.codec.decode(tokens[..., :k], sampling=sampling)
         decoded = decoded[:, : true.shape[1]]
-        ratio = true[..., low].std(2) / decoded[..., low].std(2)
+        ratio = true.std(2) / decoded.std(2)
         ratios.append(ratio[loud].mean().item())
     return ratios
 
@@ -80,11 +71,8 @@ def main(arguments=None):
     codec = FlowMACCodec.from_hparams(arguments.model)
     ratios = torch.tensor(
         [
-            spread_ratios(codec, signal, arguments.f_max)
-            for signal in (
-                read_crop(path, None, codec.sample_rate)
-                for path in tqdm(files, dynamic_ncols=True)
-            )
+            spread_ratios(codec, read_crop(path, None, codec.sample_rate))
+            for path in tqdm(files, dynamic_ncols=True)
         ]
     ).mean(0)
     print("spread: !new:speechbrain_flowmac.lobes.mel_spread.MelSpread")
