@@ -170,12 +170,21 @@ def test_tags_by_other_names_are_refused(tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture(scope="module")
+def cost_of_a_model():
+    """Seconds of the processor that the shipped description takes."""
+    build(SHIPPED)  # what runs first is slower
+    start = time.process_time()
+    build(SHIPPED)
+    return time.process_time() - start
+
+
 @pytest.mark.parametrize("name", BOMBS)
-def test_bombs_are_refused_within_a_second(name):
+def test_bombs_cost_no_more_than_some_models(name, cost_of_a_model):
     start = time.process_time()
     with pytest.raises(ModelError) as caught:
         build(SHIPPED + BOMBS[name])
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 20 * cost_of_a_model
     assert len(str(caught.value)) < 300
 
 
