@@ -93,7 +93,7 @@ def bfloat16_cost(size=256):
     """Time of a bfloat16 matrix product on this CPU, in float32 products.
 
     Processors with bfloat16 arithmetic take a fraction; on others it is
-    emulated, up to fifty times as slow.
+    emulated, many times as slow.
     """
     seconds = []
     for dtype in (torch.bfloat16, torch.float32):
