@@ -2,12 +2,14 @@
 
 import sys
 from dataclasses import replace
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import speechbrain as sb
 import torch
+import yaml
 from hyperpyyaml import load_hyperpyyaml
 from speechbrain.dataio.dataloader import make_dataloader
 from speechbrain.utils.distributed import ddp_init_group, run_on_main
@@ -61,7 +63,7 @@ def load(arguments):
     hparams_file, run_opts, overrides = sb.parse_arguments(arguments)
     hparams_file = find_yaml(hparams_file)
     run_opts = checked(run_opts)
-    refuse_repeated(overrides)
+    check_overrides(overrides, Path(hparams_file).read_text("utf-8"))
     # before the YAML: the quantizer must know that there are several ranks
     ddp_init_group(run_opts)
     with open(hparams_file, encoding="utf-8") as file:
@@ -120,18 +122,42 @@ def checked(run_opts):
     return replace(run_opts, optimizer_step_limit=int(limit))
 
 
-def refuse_repeated(overrides):
-    """ValueError if the command line gives a key of the YAML more than once.
+def check_overrides(overrides, yaml_text):
+    """ValueError if a key is given twice, or is none of the YAML's.
 
     Arguments
     ---------
-    overrides : str
-        YAML text, a line for each key.
+    overrides, yaml_text : str
+        What the command line gives, and the file that it changes.
+
+    Example
+    -------
+    >>> check_overrides("lr: 0.1", "lr: 0.2")
+    >>> check_overrides("lrr: 0.1", "lr: 0.2")
+    Traceback (most recent call last):
+    ValueError: the YAML has no key lrr; did you mean lr?
     """
-    keys = [line.partition(":")[0] for line in overrides.splitlines()]
-    twice = sorted({f"--{key}" for key in keys if keys.count(key) > 1})
+    given, known = top_keys(overrides), top_keys(yaml_text)
+    twice = sorted({f"--{key}" for key in given if given.count(key) > 1})
     if twice:
         raise ValueError(f"given more than once: {', '.join(twice)}")
+    for key in given:
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"the YAML has no key {key}{hint}")
+
+
+def top_keys(yaml_text):
+    """Keys of a YAML's mapping, as often as they stand there; builds nothing.
+
+    Example
+    -------
+    >>> top_keys("{a: 1, b: !new:os.getcwd {}, a: {c: 2}}")
+    ['a', 'b', 'a']
+    """
+    root = yaml.compose(yaml_text)
+    return [] if root is None else [key.value for key, _ in root.value]
 
 
 def prepare(hparams, prepare_data):

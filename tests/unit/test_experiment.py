@@ -77,6 +77,25 @@ def test_an_option_given_twice_is_named(tmp_path):
         load([str(yaml), "--lr=3", "--batch_size=4", "--lr=5"])
 
 
+def test_an_option_that_the_yaml_has_not_is_refused_with_its_nearest(tmp_path):
+    yaml = tmp_path / "a.yaml"
+    yaml.write_text("lr: 1\nnum_codebooks: 8\nmade: !apply:os.abort\n")
+    with pytest.raises(ValueError, match=r"no key num_codebook; .*_codebooks"):
+        load([str(yaml), "--num_codebook=4"])
+
+
+def test_text_of_a_fixed_frame_rate_is_not_said_at_another():
+    with pytest.raises(ValueError, match="no key frame_rate$"):
+        load(["hparams/tts_tokens.yaml", "--frame_rate=8"])
+
+
+def test_a_value_of_several_lines_is_one_option(tmp_path):
+    yaml = tmp_path / "a.yaml"
+    yaml.write_text("sizes: {mlp: {dim: 1}, mixer: {dim: 1}}\n")
+    found = load([str(yaml), "--sizes={mlp: {dim: 4},\n    mixer: {dim: 8}}"])
+    assert found.hparams["sizes"]["mixer"]["dim"] == 8
+
+
 @pytest.mark.parametrize(
     "option", [["--jit"], ["--jit_module_keys", "codec"]], ids=lambda o: o[0]
 )
