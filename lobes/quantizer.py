@@ -16,6 +16,11 @@ import torch
 from torch import Tensor, nn
 from vector_quantize_pytorch import ResidualVQ
 
+from speechbrain_flowmac.lobes.residual_search import search_codes
+
+SEARCHED_FRAMES = 1024
+"""Frames whose codes are searched at once."""
+
 
 class QuantizerOutput(NamedTuple):
     """What a training step needs of the quantizer.
@@ -68,6 +73,10 @@ class ResidualQuantizer(nn.Module):
     dropout : float
         Share of the training batches, 0..1, in which only a random number of
         codebooks is used, so that any prefix of them decodes.
+    beam_size : int
+        In coding, how many beginnings of a frame's codes are kept while the
+        others are searched; see `lobes.residual_search`. Training and
+        validation take the nearest code, as the codebooks are made.
 
     Example
     -------
@@ -87,11 +96,15 @@ class ResidualQuantizer(nn.Module):
         dead_code_threshold=1.0,
         kmeans_iterations=10,
         dropout=1.0,
+        beam_size=1,
     ):
         super().__init__()
+        if beam_size < 1:
+            raise ValueError(f"beam_size must be 1 or more, found {beam_size}")
         self.num_codebooks = num_codebooks
         self.codebook_size = codebook_size
         self.dropout = dropout
+        self.beam_size = beam_size
         self.frozen = False
         """Whether training leaves the codebooks as they are."""
         width = dim if codebook_dim is None else codebook_dim
@@ -180,8 +193,9 @@ class ResidualQuantizer(nn.Module):
             finite = x.detach().isfinite().all(-1)
             x = torch.where(finite.unsqueeze(-1), x, 0.0)
             mask = finite if mask is None else mask & finite
-            codes, tokens, losses = self._code(
-                x, mask, dropout, freeze_codebook=self.frozen
+            self.rvq.quantize_dropout = dropout
+            codes, tokens, losses = self.rvq(
+                x, mask=mask, freeze_codebook=self.frozen
             )
             # one straight-through step here: the residual quantizer's own
             # would pass the gradient once for every codebook
@@ -196,22 +210,25 @@ class ResidualQuantizer(nn.Module):
     def _leave(self, codes):
         return codes if self.project_out is None else self.project_out(codes)
 
-    def _code(self, x, mask=None, dropout=False, **options):
-        self.rvq.quantize_dropout = dropout
-        return self.rvq(x, mask=mask, **options)
-
     def encode(self, latents, num_codebooks=None):
         """Latents [B, N, H] to tokens, int64 [B, N, num_codebooks].
 
-        Only the first `num_codebooks` are used, all if it is None. Codebooks
-        that were never initialised raise `QuantizerNotTrainedError`.
+        The first `num_codebooks` are returned, all if it is None, the same
+        whatever their number. Codebooks that were never initialised raise
+        `QuantizerNotTrainedError`.
         """
         self._check_trained()
         count = self.check_num_codebooks(num_codebooks)
         with torch.autocast(latents.device.type, enabled=False):
-            x = self._enter(latents.float())
-            tokens = self._code(x, freeze_codebook=True)[1]
-        return tokens[..., :count]
+            x = self._enter(latents.float()).flatten(0, 1)
+            # in parts, since what is searched is beam_size * C for each frame
+            tokens = torch.cat(
+                [
+                    search_codes(part, self.rvq.codebooks, self.beam_size)
+                    for part in x.split(SEARCHED_FRAMES)
+                ]
+            )
+        return tokens.unflatten(0, latents.shape[:2])[..., :count]
 
     def decode(self, tokens):
         """Tokens [B, N, k] in 0..C-1 to latents, float32 [B, N, H]; k <= K."""

@@ -107,3 +107,21 @@ def test_the_default_is_one_euler_step_from_seeded_noise(codec):
         mel[0, ::40, ::40], torch.tensor(GOLDEN), atol=1e-3, rtol=0
     )
     assert torch.equal(model.decode(tokens, seed=3), model.spread(mel, 8))
+
+
+def test_searched_codes_say_more_of_speech_than_the_nearest(codec, monkeypatch):
+    wav = torch.from_numpy(speech()).float()[None]
+    quantizer = codec.codec.quantizer
+    true = codec.codec.analyse(wav)[0]
+
+    def error(beam_size, count):
+        monkeypatch.setattr(quantizer, "beam_size", beam_size)
+        tokens, _ = codec.encode_batch(wav, num_codebooks=count)
+        mean = codec.codec.decode_mean(tokens)[:, : true.shape[1]]
+        return (mean - true).abs().mean()
+
+    assert quantizer.beam_size == 8
+    with torch.no_grad():
+        assert error(8, 8) < 0.995 * error(1, 8)
+        assert error(8, 4) < 0.995 * error(1, 4)
+        assert error(8, 1) < 1.02 * error(1, 1)
