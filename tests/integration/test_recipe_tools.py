@@ -217,6 +217,20 @@ def test_merged_frames_are_drawn_over_the_spectrogram(tmp_path):
     assert text.count("stroke: #d62728") == lines + 36
 
 
+def test_beams_are_compared_by_codebooks(corpus, tmp_path):
+    model = make_tiny_model(tmp_path / "model")
+    printed = _run(
+        *(RECIPES / "codec" / "beam_sizes.py", model, "--data_folder", corpus),
+        *("--limit", "2", "--beams", "1", "8", "--codebooks", "1", "2"),
+    )
+    rows = [line.strip("| ").split(" | ") for line in printed.splitlines()]
+    assert rows[0] == ["beam", "1", "2", "time"]
+    assert [row[0] for row in rows[2:]] == ["1", "8"]
+    assert rows[2][-1] == "1.00" and float(rows[3][-1]) > 0
+    nearest, searched = ([float(x) for x in row[1:3]] for row in rows[2:])
+    assert nearest != searched
+
+
 def test_lost_spread_is_measured(corpus, tmp_path):
     model = make_tiny_model(tmp_path / "model")
     printed = _run(

@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from speechbrain_flowmac import FlowMACCodec
-from speechbrain_flowmac.training.data import read_crop
+from speechbrain_flowmac.training.data import read_crop, spaced_files
 
 
 def make_parser():
@@ -62,12 +62,9 @@ def spread_ratios(codec, signal):
 def main(arguments=None):
     """Measures and prints."""
     arguments = make_parser().parse_args(arguments)
-    folder = arguments.data_folder / arguments.split
-    files = sorted(folder.rglob("*.wav"))
-    if not files:
-        raise SystemExit(f"no .wav file in {folder}")
-    step = max(len(files) // arguments.limit, 1)  # of all speakers
-    files = files[::step][: arguments.limit]
+    files = spaced_files(
+        arguments.data_folder / arguments.split, arguments.limit
+    )
     codec = FlowMACCodec.from_hparams(arguments.model)
     ratios = torch.tensor(
         [

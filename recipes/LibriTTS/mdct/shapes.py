@@ -18,7 +18,7 @@ from speechbrain_flowmac.lobes.gain_shape import (
     MDCTSettings,
 )
 from speechbrain_flowmac.metrics import METRICS
-from speechbrain_flowmac.training.data import read_crop
+from speechbrain_flowmac.training.data import read_crop, spaced_files
 
 
 def make_parser():
@@ -65,13 +65,12 @@ def variants(shapes, sample_rate):
 def main(arguments=None):
     """Scores every kind of shapes on the utterances."""
     options = make_parser().parse_args(arguments)
-    files = sorted((options.data_folder / options.split).rglob("*.wav"))
-    step = max(len(files) // options.limit, 1)
+    files = spaced_files(options.data_folder / options.split, options.limit)
     settings = MDCTSettings()
     features = GainShapeMDCT(settings)
     inverse = InverseGainShapeMDCT(settings)
     scores = {}
-    for path in files[::step][: options.limit]:
+    for path in files:
         wav = read_crop(path, None, settings.sample_rate)[None]
         gains, shapes = features(wav).split(
             [settings.n_bands, settings.hop_length], dim=-1
@@ -81,8 +80,6 @@ def main(arguments=None):
             pair = wav[0].numpy(), found.numpy(), settings.sample_rate
             row = [METRICS[key].function(*pair) for key in options.metrics]
             scores.setdefault(name, []).append(row)
-    if not scores:
-        raise FileNotFoundError(f"no .wav in {options.data_folder}")
     chosen = [METRICS[key] for key in options.metrics]
     print("| shapes | " + " | ".join(m.heading for m in chosen) + " |")
     print("|---" * (len(chosen) + 1) + "|")

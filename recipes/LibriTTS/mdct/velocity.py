@@ -20,7 +20,7 @@ from speechbrain_flowmac import FlowMACCodec
 from speechbrain_flowmac.lobes.gain_shape import band_weights
 from speechbrain_flowmac.lobes.noise import seeded_noise
 from speechbrain_flowmac.lobes.residual_field import MeanResidualField
-from speechbrain_flowmac.training.data import read_crop
+from speechbrain_flowmac.training.data import read_crop, spaced_files
 
 TIMES = (0.3, 0.5, 0.7)
 EDGES = (0, 750, 2250)  # of frequency bands, Hz
@@ -119,19 +119,14 @@ def sum_errors(codec, wav, seed):
 def main(arguments=None):
     """Prints the table of a model."""
     options = make_parser().parse_args(arguments)
-    files = sorted((options.data_folder / options.split).rglob("*.wav"))
-    if not files:
-        raise FileNotFoundError(
-            f"no .wav in {options.data_folder / options.split}"
-        )
+    files = spaced_files(options.data_folder / options.split, options.limit)
     codec = FlowMACCodec.from_hparams(
         options.model, run_opts={"device": "cpu"}
     ).codec
     rate = codec.mel_settings.sample_rate
-    step = max(len(files) // options.limit, 1)
     total = sum(
         sum_errors(codec, read_crop(path, None, rate)[None], seed)
-        for seed, path in enumerate(files[::step][: options.limit])
+        for seed, path in enumerate(files)
     )
     change = 100 * (total[..., 0] / total[..., 1] - 1)
     heads = [f"{low} to {high} Hz" for low, high in pairwise(EDGES)]
