@@ -44,7 +44,7 @@ def spaced_files(folder, limit):
     """
     files = sorted(folder.rglob("*.wav"))
     if not files:
-        raise FileNotFoundError(f"no .wav file in {folder}")
+        raise FileNotFoundError(f"no .wav in {folder}")
     step = max(len(files) // limit, 1)
     return files[::step][:limit]
 

@@ -442,5 +442,5 @@ def test_files_of_a_folder_are_spaced_over_its_speakers(tmp_path):
     assert [path.name for path in found] == [f"{s}_0.wav" for s in "abcd"]
     assert len(spaced_files(tmp_path, 7)) == 7
     assert len(spaced_files(tmp_path, 100)) == 20
-    with pytest.raises(FileNotFoundError, match="no .wav file in .*nowhere"):
+    with pytest.raises(FileNotFoundError, match="no .wav in .*nowhere"):
         spaced_files(tmp_path / "nowhere", 4)
