@@ -16,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from speechbrain_flowmac import FlowMACCodec
+from speechbrain_flowmac.lobes.quantizer import ResidualQuantizer
 from speechbrain_flowmac.training.data import read_crop, spaced_files
 
 
@@ -74,6 +75,11 @@ def main(arguments=None):
     model = FlowMACCodec.from_hparams(
         options.model, run_opts={"device": "cpu"}
     ).codec
+    if not isinstance(model.quantizer, ResidualQuantizer):
+        raise ValueError(
+            f"{options.model} has no residual quantizer alone, but a "
+            f"{type(model.quantizer).__name__}"
+        )
     rate = model.mel_settings.sample_rate
     rows = {beam: [] for beam in options.beams}
     for path in tqdm(files, dynamic_ncols=True):
