@@ -27,28 +27,6 @@ F0_RATE = 16000  # of the pitch detector, in Hz
 VOICED_CONFIDENCE = 0.35
 
 
-def spaced_files(folder, limit):
-    """Some of a folder's WAV files, evenly spaced, so of all its speakers.
-
-    Arguments
-    ---------
-    folder : Path
-        Searched with all that it holds.
-    limit : int
-        At most so many, 1 or more.
-
-    Returns
-    -------
-    list of Path
-        Sorted; FileNotFoundError if there is none.
-    """
-    files = sorted(folder.rglob("*.wav"))
-    if not files:
-        raise FileNotFoundError(f"no .wav in {folder}")
-    step = max(len(files) // limit, 1)
-    return files[::step][:limit]
-
-
 def read_crop(path, num_samples, sample_rate, position=None):
     """Reads a stretch of a file, mixed down and resampled.
 

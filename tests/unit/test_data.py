@@ -22,7 +22,6 @@ from speechbrain_flowmac.training.data import (
     label_f0,
     make_dataset,
     read_crop,
-    spaced_files,
 )
 from speechbrain_flowmac.training.statistics import (
     load_or_compute_statistics,
@@ -430,17 +429,3 @@ def test_statistics_of_something_else_are_made_anew(
     assert second == load_or_compute_statistics(
         path, manifest, sounds, features
     )
-
-
-def test_files_of_a_folder_are_spaced_over_its_speakers(tmp_path):
-    for speaker in "abcd":
-        for n in range(5):
-            path = tmp_path / speaker / "1" / f"{speaker}_{n}.wav"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-    found = spaced_files(tmp_path, 4)
-    assert [path.name for path in found] == [f"{s}_0.wav" for s in "abcd"]
-    assert len(spaced_files(tmp_path, 7)) == 7
-    assert len(spaced_files(tmp_path, 100)) == 20
-    with pytest.raises(FileNotFoundError, match="no .wav in .*nowhere"):
-        spaced_files(tmp_path / "nowhere", 4)

@@ -8,27 +8,21 @@ log-mels (without steps of a flow), and the time of coding over that of the
 first beam.
 """
 
-import argparse
 import time
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from speechbrain_flowmac import FlowMACCodec
+from speechbrain_flowmac.evaluation.split import spaced_files, split_parser
 from speechbrain_flowmac.lobes.quantizer import ResidualQuantizer
-from speechbrain_flowmac.training.data import read_crop, spaced_files
+from speechbrain_flowmac.training.data import read_crop
 
 
 def make_parser():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = split_parser(__doc__, limit=24)
     parser.add_argument("model", help="built-in name, folder or Hub id")
-    parser.add_argument("--data_folder", default="data/LibriTTS", type=Path)
-    parser.add_argument("--split", default="dev-clean")
-    parser.add_argument("--limit", type=int, default=24, help="utterances")
     parser.add_argument(
         "--beams", type=int, nargs="+", default=[1, 2, 4, 8, 16]
     )

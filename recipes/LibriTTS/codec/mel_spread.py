@@ -8,25 +8,18 @@ of codebooks: the deviation over bands of true log-mels over that of decoded one
 in a mean over the frames that are louder than their utterance's mean.
 """
 
-import argparse
-from pathlib import Path
-
 import torch
 from tqdm import tqdm
 
 from speechbrain_flowmac import FlowMACCodec
-from speechbrain_flowmac.training.data import read_crop, spaced_files
+from speechbrain_flowmac.evaluation.split import spaced_files, split_parser
+from speechbrain_flowmac.training.data import read_crop
 
 
 def make_parser():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = split_parser(__doc__, limit=32)
     parser.add_argument("model", help="built-in name, folder or Hub id")
-    parser.add_argument("--data_folder", default="data/LibriTTS", type=Path)
-    parser.add_argument("--split", default="dev-clean")
-    parser.add_argument("--limit", type=int, default=32, help="utterances")
     return parser
 
 

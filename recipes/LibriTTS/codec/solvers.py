@@ -12,7 +12,6 @@ compared before the vocoder, in natural-log units: `mel L1` with the true one,
 seconds of one CPU for a second of sound.
 """
 
-import argparse
 import csv
 import time
 from itertools import product
@@ -23,6 +22,7 @@ import torch
 from tqdm import tqdm
 
 from speechbrain_flowmac import FlowMACCodec
+from speechbrain_flowmac.evaluation.split import split_parser
 from speechbrain_flowmac.lobes.solvers import SCHEDULES, Dopri5, get_solver
 from speechbrain_flowmac.metrics import METRICS, mel_roughness, to_level
 from speechbrain_flowmac.training.data import read_crop
@@ -34,13 +34,8 @@ SETTINGS = ("solver", "grid", "temperature", "guidance", "rescale")
 
 def make_parser():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = split_parser(__doc__, limit=16)
     parser.add_argument("model", help="built-in name, folder or Hub id")
-    parser.add_argument("--data_folder", default="data/LibriTTS", type=Path)
-    parser.add_argument("--split", default="dev-clean")
-    parser.add_argument("--limit", type=int, default=16, help="utterances")
     parser.add_argument(
         "--seconds", type=float, default=None, help="of each; None for all"
     )

@@ -7,28 +7,21 @@ No model is needed: this says what a flow must sample, and to what frequency.
 Prints a table in Markdown.
 """
 
-import argparse
-from pathlib import Path
-
 import torch
 
+from speechbrain_flowmac.evaluation.split import spaced_files, split_parser
 from speechbrain_flowmac.lobes.gain_shape import (
     GainShapeMDCT,
     InverseGainShapeMDCT,
     MDCTSettings,
 )
 from speechbrain_flowmac.metrics import METRICS
-from speechbrain_flowmac.training.data import read_crop, spaced_files
+from speechbrain_flowmac.training.data import read_crop
 
 
 def make_parser():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--data_folder", default="data/LibriTTS", type=Path)
-    parser.add_argument("--split", default="test-clean")
-    parser.add_argument("--limit", type=int, default=12, help="utterances")
+    parser = split_parser(__doc__, split="test-clean", limit=12)
     parser.add_argument(
         "--metrics", nargs="+", default=["pesq", "estoi"], choices=METRICS
     )

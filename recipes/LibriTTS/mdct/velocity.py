@@ -9,18 +9,17 @@ the fifth of an utterance's coefficients with the largest gains. Prints a table
 in Markdown. A mean flow is asked for its velocity at r = t.
 """
 
-import argparse
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from speechbrain_flowmac import FlowMACCodec
+from speechbrain_flowmac.evaluation.split import spaced_files, split_parser
 from speechbrain_flowmac.lobes.gain_shape import band_weights
 from speechbrain_flowmac.lobes.noise import seeded_noise
 from speechbrain_flowmac.lobes.residual_field import MeanResidualField
-from speechbrain_flowmac.training.data import read_crop, spaced_files
+from speechbrain_flowmac.training.data import read_crop
 
 TIMES = (0.3, 0.5, 0.7)
 EDGES = (0, 750, 2250)  # of frequency bands, Hz
@@ -29,13 +28,8 @@ LOUD = 0.8
 
 def make_parser():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = split_parser(__doc__, limit=8)
     parser.add_argument("model", help="an exported model's folder")
-    parser.add_argument("--data_folder", default="data/LibriTTS", type=Path)
-    parser.add_argument("--split", default="dev-clean")
-    parser.add_argument("--limit", type=int, default=8, help="utterances")
     return parser
 
 

@@ -13,10 +13,8 @@ these mels: against Harvest (pip install pyworld) and against SwiftF0, which
 made its labels (pip install swift-f0), whichever are there.
 """
 
-import argparse
 import importlib.util
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,6 +22,7 @@ from tqdm import tqdm
 
 from speechbrain_flowmac import FlowMACCodec
 from speechbrain_flowmac.evaluation.formats import markdown_table
+from speechbrain_flowmac.evaluation.split import split_parser
 from speechbrain_flowmac.metrics import (
     METRICS,
     harvest_f0,
@@ -41,15 +40,10 @@ F0_REFERENCES = {
 
 def read_arguments():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = split_parser(__doc__, split="test-clean")
     parser.add_argument("model", help="built-in name, folder or Hub id")
-    parser.add_argument("--data_folder", default="data/LibriTTS", type=Path)
-    parser.add_argument("--split", default="test-clean")
     parser.add_argument("--codebooks", type=int, default=None)
     parser.add_argument("--steps", type=int, default=None, help="of the solver")
-    parser.add_argument("--limit", type=int, default=None, help="utterances")
     parser.add_argument("--device", default="cpu")
     parser.add_argument(
         "--metrics",
