@@ -18,8 +18,8 @@ from training_runs import (
     ROOT,
     Training,
     arguments,
-    free_port,
     recipe,
+    two_ranks,
 )
 
 from speechbrain_flowmac import FlowMACCodec
@@ -82,23 +82,7 @@ def test_two_ranks_killed_half_way_lose_and_repeat_nothing(
     speech, model, tmp_path
 ):
     folder = tmp_path / "tokens"
-    shared = {
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-    }
-    ranks = [
-        Training(
-            EXTRACTION,
-            speech,
-            folder,
-            kill_at=3,
-            variables={"RANK": rank, "LOCAL_RANK": rank, **shared},
-            distributed_backend="gloo",
-            **options(model),
-        )
-        for rank in "01"
-    ]
+    ranks = two_ranks(EXTRACTION, speech, folder, kill_at=3, **options(model))
     # each dies after the tokens of its third shard, before it says so
     assert [rank.wait() for rank in ranks] == [-signal.SIGKILL] * 2
     assert len(list(folder.glob("done/*.json"))) == 4

@@ -14,14 +14,15 @@ from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator,
 )
 from training_runs import (
+    DEBUG,
     HPARAMS,
     LIMIT_SECONDS,
     ROOT,
     Training,
     arguments,
-    free_port,
     model_name,
     recipe,
+    train_one_model,
 )
 
 KINDS = ["codec", "vocoder"]
@@ -136,50 +137,15 @@ def test_killed_training_goes_on_to_the_same_losses(
 
 # Several ranks
 
-# Without --debug_persistently every rank would look for checkpoints in a
-# temporary folder of its own.
-RANKS = {
-    "batch_size": 1,
-    "debug": True,
-    "debug_persistently": True,
-    "distributed_backend": "gloo",
-}
-
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_ranks_train_one_model_with_their_own_noise(
     kind, corpus, tmp_path, light
 ):
-    options = dict(RANKS)
-    if kind == "vocoder":
-        options["adversarial_start"] = 1
-    shared = {
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-    }
-    trainings = [
-        Training(
-            light[kind],
-            corpus,
-            tmp_path / "run",
-            probe=True,
-            variables={"RANK": rank, "LOCAL_RANK": rank, **shared},
-            **options,
-        )
-        for rank in "01"
-    ]
-    for training in trainings:
-        training.check()
-    first, second = (
-        torch.load(tmp_path / "run" / f"rank{rank}.pt", weights_only=True)
-        for rank in "01"
+    options = {"adversarial_start": 1} if kind == "vocoder" else {}
+    first, second = train_one_model(
+        light[kind], corpus, tmp_path / "run", batch_size=1, **options
     )
-    assert first["steps"] == second["steps"] == 4
-    for part in ("modules", "averaged"):
-        assert first[part].keys() == second[part].keys()
-        for name, value in first[part].items():
-            assert torch.equal(value, second[part][name]), name
     if kind == "codec":
         assert any("_codebook.embed" in name for name in first["averaged"])
     assert torch.equal(first["common"], second["common"])
@@ -191,7 +157,14 @@ def test_torchrun_starts_the_recipe(corpus, tmp_path, light):
     command = [
         *(sys.executable, "-m", "torch.distributed.run"),
         *("--standalone", "--nproc_per_node=2", str(recipe(yaml))),
-        *arguments(yaml, corpus, tmp_path / "run", **RANKS),
+        *arguments(
+            yaml,
+            corpus,
+            tmp_path / "run",
+            batch_size=1,
+            distributed_backend="gloo",
+            **DEBUG,
+        ),
     ]
     result = subprocess.run(
         command,

@@ -6,10 +6,9 @@ import signal
 
 import pytest
 import soundfile
-import torch
 from corpus import make_libritts
 from tiny_model import make_tiny_model
-from training_runs import HPARAMS, TTS_DYNAMIC, Training, free_port
+from training_runs import HPARAMS, TTS_DYNAMIC, Training, train_one_model
 
 (YAML,) = [yaml for yaml in HPARAMS if yaml.stem == "tts_tokens"]
 # two utterances a batch, two batches an epoch
@@ -70,35 +69,7 @@ def test_killed_training_goes_on_to_the_same_losses(speech, tmp_path):
 
 
 def test_two_ranks_train_one_synthesiser(speech, tmp_path):
-    shared = {
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-    }
-    ranks = [
-        Training(
-            YAML,
-            speech,
-            tmp_path / "run",
-            probe=True,
-            variables={"RANK": rank, "LOCAL_RANK": rank, **shared},
-            batch_seconds=1,
-            distributed_backend="gloo",
-            debug=True,
-            debug_persistently=True,
-        )
-        for rank in "01"
-    ]
-    for rank in ranks:
-        rank.check()
-    first, second = (
-        torch.load(tmp_path / "run" / f"rank{rank}.pt", weights_only=True)
-        for rank in "01"
-    )
-    assert first["steps"] == second["steps"] == 4
-    for part in ("modules", "averaged"):
-        for key, value in first[part].items():
-            assert torch.equal(value, second[part][key]), key
+    train_one_model(YAML, speech, tmp_path / "run", batch_seconds=1)
 
 
 def test_fewer_codebooks_are_said(speech, tmp_path):

@@ -71,6 +71,9 @@ TINY_PARTS = {
     "flowmac_meanflow": {"pretrained": "null", "frozen": "[]"},
     "flowmac_distilled": {"pretrained": "null", "frozen": "[]"},
 }
+# Short, in a folder that is there for all ranks: with --debug alone each would
+# look for checkpoints in a temporary one of its own.
+DEBUG = {"debug": True, "debug_persistently": True}
 
 
 def top_level_keys(yaml):
@@ -214,6 +217,55 @@ class Training:
         log = (self.output / "log.txt").read_text("utf-8")
         found = re.findall(r"step (\d+): (.*)", log)
         return [(int(step), losses) for step, losses in found]
+
+
+def two_ranks(yaml, corpus, output, **options):
+    """A training of two processes; see `Training`.
+
+    Returns
+    -------
+    list of Training
+        By rank.
+    """
+    shared = {
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+    }
+    return [
+        Training(
+            yaml,
+            corpus,
+            output,
+            variables={"RANK": rank, "LOCAL_RANK": rank, **shared},
+            distributed_backend="gloo",
+            **options,
+        )
+        for rank in "01"
+    ]
+
+
+def train_one_model(yaml, corpus, output, **options):
+    """Trains with --debug on two ranks, which must get the same weights.
+
+    Returns
+    -------
+    list of dict
+        By rank, what `probe` saves.
+    """
+    ranks = two_ranks(yaml, corpus, output, probe=True, **DEBUG, **options)
+    for rank in ranks:
+        rank.check()
+    first, second = (
+        torch.load(Path(output) / f"rank{rank}.pt", weights_only=True)
+        for rank in "01"
+    )
+    assert first["steps"] == second["steps"] == 4
+    for part in ("modules", "averaged"):
+        assert first[part].keys() == second[part].keys()
+        for name, value in first[part].items():
+            assert torch.equal(value, second[part][name]), name
+    return [first, second]
 
 
 def _context():
