@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hyperpyyaml import load_hyperpyyaml
 from speechbrain.core import RunOptions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,3 +118,24 @@ def test_of_two_yamls_that_are_alike_one_says_so():
         for other in HPARAMS:
             if path < other and len(_differences(path, other)) <= ALIKE:
                 assert family(path) == family(other), (path, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "choices"),
+    [
+        ("flowmac_meanflow", ["mean_flow", "improved_mean_flow"]),
+        (
+            "flowmac_mdct",
+            ["flow_matching", "mean_flow", "improved_mean_flow", "autoencoder"],
+        ),
+    ],
+)
+def test_objectives_are_chosen_by_name(name, choices, tmp_path):
+    """As --flow='!ref <improved_mean_flow>' does."""
+    text = (ROOT / "hparams" / f"{name}.yaml").read_text(encoding="utf-8")
+    for choice in choices:
+        overrides = f"flow: !ref <{choice}>\noutput_folder: {tmp_path}\n"
+        hparams = load_hyperpyyaml(text, overrides)
+        found = {type(part).__name__ for part in hparams["codec"].modules()}
+        names = {name.title().replace("_", "") for name in choices}
+        assert found & names == {choice.title().replace("_", "")}
